@@ -1,0 +1,167 @@
+//! Model file → graph → backend → predictions.
+//!
+//! What goes in: an ONNX file below a deployment's model folder, and tensors. What comes out: tensors.
+//! Every backend is one [`Backend`]; backends never name each other. Choosing one is [`device`]'s.
+
+use std::path::{Path, PathBuf};
+
+use crate::fault::Fault;
+use crate::tensor::{Element, Tensor};
+
+/// An input or an output of a model.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Port {
+    /// Its name in the graph.
+    pub name: String,
+    /// The size of each dimension; absent ones are free, as a batch dimension is.
+    pub shape: Vec<Option<usize>>,
+    /// The type of its elements.
+    pub element: Element,
+}
+
+/// Something that opens models: an engine on a device.
+pub trait Backend: Send + Sync {
+    /// The name that deployments and job records use: `gpu`, `cpu`, `onnxruntime`.
+    fn name(&self) -> &'static str;
+
+    /// The device in words, for people: adapter and driver, or the CPU engine and its threads.
+    fn describe(&self) -> String;
+
+    /// Reads and checks the model at `path`, so that `run` does not meet its errors first.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is not a model, or needs what this backend does not have.
+    fn open(&self, path: &Path) -> Result<Box<dyn Model>, InferError>;
+}
+
+/// An open model. `run` may be called from several threads at once.
+pub trait Model: Send + Sync {
+    /// The inputs, in the graph's order.
+    fn inputs(&self) -> &[Port];
+
+    /// The outputs, in the graph's order.
+    fn outputs(&self) -> &[Port];
+
+    /// Every output, in the order of [`Model::outputs`], for one tensor per input, in the order of
+    /// [`Model::inputs`]. Shapes and types have been checked with [`check_inputs`].
+    ///
+    /// The same input rows give the same output bits on every call, whatever else runs.
+    ///
+    /// # Errors
+    /// If the device or the engine fails.
+    fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError>;
+}
+
+/// Why a model cannot be opened or run.
+#[derive(Debug, thiserror::Error)]
+pub enum InferError {
+    /// The file is missing or unreadable.
+    #[error("cannot read model `{path}`")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not a model, or is cut off.
+    #[error("`{path}` is not an ONNX model: {reason}")]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The model needs what the backend does not have.
+    #[error("{backend} cannot run node `{node}` ({operation}): {reason}")]
+    Unsupported {
+        /// Which backend.
+        backend: &'static str,
+        /// The node's name in the graph.
+        node: String,
+        /// The node's operation.
+        operation: String,
+        /// What is not supported, and what is.
+        reason: String,
+    },
+    /// The inputs do not fit the model.
+    #[error("{0}")]
+    Input(String),
+    /// The device is lost or out of memory, or the engine failed.
+    #[error("{backend} failed: {reason}")]
+    Device {
+        /// Which backend.
+        backend: &'static str,
+        /// What it said.
+        reason: String,
+        /// Whether the same call may succeed later.
+        transient: bool,
+    },
+    /// The backend is not to be had on this machine.
+    #[error("device `{backend}` is not available: {reason}")]
+    Unavailable {
+        /// Which backend.
+        backend: &'static str,
+        /// Why not, and the cure.
+        reason: String,
+    },
+}
+
+impl InferError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            InferError::Read { .. }
+            | InferError::Invalid { .. }
+            | InferError::Unsupported { .. }
+            | InferError::Unavailable { .. } => Fault::Caller,
+            InferError::Input(_) => Fault::Script,
+            InferError::Device { transient: true, .. } => Fault::Transient,
+            InferError::Device { .. } => Fault::Host,
+        }
+    }
+}
+
+/// Checks that `inputs` fit `ports`: their count, types, ranks and fixed sizes.
+///
+/// # Errors
+/// Names the first input that does not fit, what it is and what the model takes.
+pub fn check_inputs(ports: &[Port], inputs: &[Tensor]) -> Result<(), InferError> {
+    if ports.len() != inputs.len() {
+        return Err(InferError::Input(format!("the model takes {} inputs, not {}", ports.len(), inputs.len())));
+    }
+    for (port, tensor) in ports.iter().zip(inputs) {
+        let fits = port.shape.len() == tensor.shape().len()
+            && port.shape.iter().zip(tensor.shape()).all(|(want, &have)| want.is_none_or(|w| w == have));
+        if !fits || port.element != tensor.element() {
+            return Err(InferError::Input(format!(
+                "input `{}` takes {} of shape {}, not {} of shape {}",
+                port.name,
+                element_name(port.element),
+                shape_text(&port.shape),
+                element_name(tensor.element()),
+                shape_text(&tensor.shape().iter().map(|&n| Some(n)).collect::<Vec<_>>()),
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// An element type as messages print it.
+pub fn element_name(element: Element) -> &'static str {
+    match element {
+        Element::U8 => "unsigned bytes",
+        Element::I64 => "integers",
+        Element::F32 => "floats",
+    }
+}
+
+/// A shape as messages print it: `N×3×224×224`, where letters stand for free sizes.
+pub fn shape_text(shape: &[Option<usize>]) -> String {
+    let part = |(i, n): (usize, &Option<usize>)| match n {
+        Some(n) => n.to_string(),
+        None if i == 0 => "N".to_owned(),
+        None => "?".to_owned(),
+    };
+    shape.iter().enumerate().map(part).collect::<Vec<_>>().join("×")
+}
