@@ -1,0 +1,193 @@
+//! Rows of plain values → the contract's typed columns.
+
+use crate::bindings::scorehost::script::types::{Cells, Column, FailedFile, Output as Contract};
+use crate::{Failure, Result};
+
+/// One value of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    /// Nothing.
+    Empty,
+    /// True or false.
+    Boolean(bool),
+    /// A whole number.
+    Integer(i64),
+    /// A number.
+    Number(f64),
+    /// Text.
+    Text(String),
+}
+
+impl Cell {
+    fn kind(&self) -> &'static str {
+        match self {
+            Cell::Empty => "nothing",
+            Cell::Boolean(_) => "booleans",
+            Cell::Integer(_) => "integers",
+            Cell::Number(_) => "numbers",
+            Cell::Text(_) => "texts",
+        }
+    }
+}
+
+macro_rules! cell_from {
+    ($($type:ty => |$value:ident| $cell:expr;)*) => {$(
+        impl From<$type> for Cell {
+            fn from($value: $type) -> Self {
+                $cell
+            }
+        }
+    )*};
+}
+
+cell_from! {
+    bool => |value| Cell::Boolean(value);
+    i32 => |value| Cell::Integer(value.into());
+    u32 => |value| Cell::Integer(value.into());
+    i64 => |value| Cell::Integer(value);
+    f64 => |value| Cell::Number(value);
+    &str => |value| Cell::Text(value.to_owned());
+    &String => |value| Cell::Text(value.clone());
+    String => |value| Cell::Text(value);
+}
+
+impl From<f32> for Cell {
+    /// The double whose shortest decimal form is the float's, so that 0.1 is written `0.1`, as numpy writes it.
+    fn from(value: f32) -> Self {
+        Cell::Number(value.to_string().parse().unwrap_or_else(|_| value.into()))
+    }
+}
+
+impl<T: Into<Cell>> From<Option<T>> for Cell {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Cell::Empty, Into::into)
+    }
+}
+
+/// What can be a row: tuples of values, or a vector of cells.
+pub trait Row {
+    /// Its values, one per column.
+    fn cells(self) -> Vec<Cell>;
+}
+
+impl Row for Vec<Cell> {
+    fn cells(self) -> Vec<Cell> {
+        self
+    }
+}
+
+macro_rules! row_of {
+    ($($name:ident)*) => {
+        impl<$($name: Into<Cell>),*> Row for ($($name,)*) {
+            #[expect(non_snake_case, reason = "the type parameters' names serve as the values'")]
+            fn cells(self) -> Vec<Cell> {
+                let ($($name,)*) = self;
+                vec![$($name.into()),*]
+            }
+        }
+    };
+}
+
+row_of!(A);
+row_of!(A B);
+row_of!(A B C);
+row_of!(A B C D);
+row_of!(A B C D E);
+row_of!(A B C D E F);
+row_of!(A B C D E F G);
+row_of!(A B C D E F G H);
+
+/// The rows of one mini-batch, and its failed files.
+#[derive(Debug)]
+pub struct Output {
+    names: Vec<String>,
+    columns: Vec<Vec<Cell>>,
+    failed: Vec<FailedFile>,
+}
+
+impl Output {
+    /// No rows yet, with these columns.
+    pub fn new<const N: usize>(columns: [&str; N]) -> Self {
+        Self { names: columns.map(str::to_owned).to_vec(), columns: vec![Vec::new(); N], failed: Vec::new() }
+    }
+
+    /// Calls `score` on each file; its row is kept, a permanent failure fails that file alone, and a transient one
+    /// ends the mini-batch, so that the host tries it again.
+    ///
+    /// # Errors
+    /// The first transient failure.
+    pub fn by_file<'a, R: Row, const N: usize>(
+        mini_batch: &'a [String],
+        columns: [&str; N],
+        mut score: impl FnMut(&'a str) -> Result<R>,
+    ) -> Result<Self> {
+        let mut output = Self::new(columns);
+        for (index, file) in mini_batch.iter().enumerate() {
+            match score(file) {
+                Ok(row) => output.push(row),
+                Err(Failure::Permanent(reason)) => output.fail(index, reason),
+                Err(transient) => return Err(transient),
+            }
+        }
+        Ok(output)
+    }
+
+    /// Adds a row.
+    ///
+    /// # Panics
+    /// If it does not have one value per column.
+    pub fn push(&mut self, row: impl Row) {
+        let cells = row.cells();
+        assert_eq!(cells.len(), self.columns.len(), "a row must have one value per column");
+        for (column, cell) in self.columns.iter_mut().zip(cells) {
+            column.push(cell);
+        }
+    }
+
+    /// Notes that the file at `index` of the mini-batch gave no row.
+    pub fn fail(&mut self, index: usize, reason: impl Into<String>) {
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        self.failed.push(FailedFile { index, reason: reason.into() });
+    }
+
+    /// Notes each of `failed`, as [`crate::images::load`] returns them.
+    pub fn fail_all(&mut self, failed: Vec<FailedFile>) {
+        self.failed.extend(failed);
+    }
+
+    #[doc(hidden)]
+    pub fn into_contract(self) -> Result<Contract> {
+        let columns = self.names.into_iter().zip(self.columns).map(|(name, cells)| column(name, cells));
+        Ok(Contract { columns: columns.collect::<Result<_>>()?, failed: self.failed })
+    }
+}
+
+/// One typed column: integers among numbers become numbers; other mixtures are refused.
+fn column(name: String, cells: Vec<Cell>) -> Result<Column> {
+    let kinds = |wanted: &[&str]| cells.iter().all(|c| matches!(c, Cell::Empty) || wanted.contains(&c.kind()));
+    let nulls = (0u32..).zip(&cells).filter(|(_, c)| matches!(c, Cell::Empty)).map(|(i, _)| i).collect();
+    let typed = if kinds(&["integers"]) {
+        Cells::Integers(cells.iter().map(|c| if let Cell::Integer(v) = c { *v } else { 0 }).collect())
+    } else if kinds(&["integers", "numbers"]) {
+        Cells::Numbers(cells.iter().map(number).collect())
+    } else if kinds(&["booleans"]) {
+        Cells::Booleans(cells.iter().map(|c| matches!(c, Cell::Boolean(true))).collect())
+    } else if kinds(&["texts"]) {
+        Cells::Texts(cells.into_iter().map(|c| if let Cell::Text(v) = c { v } else { String::new() }).collect())
+    } else {
+        let mut found: Vec<_> = cells.iter().map(Cell::kind).collect();
+        found.sort_unstable();
+        found.dedup();
+        return Err(format!("column `{name}` mixes {}", found.join(" and ")).into());
+    };
+    Ok(Column { name, cells: typed, nulls })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a column of numbers holds the nearest ones")]
+fn number(cell: &Cell) -> f64 {
+    match cell {
+        Cell::Integer(v) => *v as f64,
+        Cell::Number(v) => *v,
+        _ => 0.0,
+    }
+}
