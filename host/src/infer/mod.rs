@@ -3,6 +3,8 @@
 //! What goes in: an ONNX file below a deployment's model folder, and tensors. What comes out: tensors.
 //! Every backend is one [`Backend`]; backends never name each other. Choosing one is [`device`]'s.
 
+pub mod session;
+
 use std::path::{Path, PathBuf};
 
 use crate::fault::Fault;
@@ -41,6 +43,11 @@ pub trait Model: Send + Sync {
 
     /// The outputs, in the graph's order.
     fn outputs(&self) -> &[Port];
+
+    /// How many threads may usefully call [`Model::run`] at once.
+    fn workers(&self) -> usize {
+        1
+    }
 
     /// Every output, in the order of [`Model::outputs`], for one tensor per input, in the order of
     /// [`Model::inputs`]. Shapes and types have been checked with [`check_inputs`].

@@ -1,0 +1,88 @@
+//! `check`: what a script or a deployment is, and whether it would run.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use scorehost::infer::{Port, element_name, shape_text};
+use scorehost::service::{self, DeploymentFacts, ModelFacts, ScriptFacts};
+
+use super::{COMPLETED, say};
+
+#[derive(Args)]
+pub(crate) struct CheckArgs {
+    /// A script (.wasm) or a deployment (.yml)
+    path: PathBuf,
+    /// ONNX Runtime's shared library, to try the model on as well
+    #[arg(long, value_name = "LIBRARY", env = "ORT_DYLIB_PATH")]
+    onnxruntime: Option<PathBuf>,
+    /// Print the facts as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<u8> {
+    let is_deployment =
+        args.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("yml") || e.eq_ignore_ascii_case("yaml"));
+    if is_deployment {
+        let facts = service::check_deployment(&args.path, args.onnxruntime.as_deref())?;
+        if args.json {
+            say!("{}", serde_json::to_string_pretty(&facts).context("the facts are not JSON")?);
+        } else {
+            print_deployment(&facts);
+        }
+    } else {
+        let facts = service::check_script(&args.path)?;
+        if args.json {
+            say!("{}", serde_json::to_string_pretty(&facts).context("the facts are not JSON")?);
+        } else {
+            print_script(&facts);
+        }
+    }
+    Ok(COMPLETED)
+}
+
+fn print_script(facts: &ScriptFacts) {
+    say!("script:   {} ({} bytes)", facts.path.display(), facts.bytes);
+    say!("digest:   {}", facts.digest);
+    say!("contract: {}", facts.interfaces.contract);
+    say!("exports:  {}", facts.interfaces.exports.join(", "));
+    let (wasi, ours): (Vec<_>, Vec<_>) = facts.interfaces.imports.iter().partition(|name| name.starts_with("wasi:"));
+    say!("imports:  {}", list(&ours));
+    say!("          {}", list(&wasi));
+    say!("opened in {:.1} ms", facts.open_ms);
+}
+
+fn list(names: &[&String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", ") }
+}
+
+fn print_deployment(facts: &DeploymentFacts) {
+    say!("deployment: {}", facts.name);
+    print_script(&facts.script);
+    match &facts.model {
+        None => say!("model:    none that would be opened by itself"),
+        Some(path) => say!("model:    {}", path.display()),
+    }
+    for device in &facts.devices {
+        print_model(device);
+    }
+    if !facts.not_used.is_empty() {
+        say!("not used: {}", facts.not_used.join(", "));
+    }
+}
+
+fn print_model(facts: &ModelFacts) {
+    match (&facts.description, &facts.refusal) {
+        (Some(description), None) => {
+            say!("  {}: opens ({description})", facts.device);
+            facts.inputs.iter().for_each(|port| print_port("takes", port));
+            facts.outputs.iter().for_each(|port| print_port("gives", port));
+        }
+        (_, refusal) => say!("  {}: no: {}", facts.device, refusal.as_deref().unwrap_or("unknown")),
+    }
+}
+
+fn print_port(verb: &str, port: &Port) {
+    say!("    {verb} `{}`: {} {}", port.name, shape_text(&port.shape), element_name(port.element));
+}

@@ -1,0 +1,122 @@
+//! The command line: one file per group of verbs. What is printed for people goes to stderr while a job runs, and the
+//! result to stdout.
+
+mod check;
+mod demo;
+mod devices;
+mod progress;
+mod report;
+mod run;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use scorehost::fault::Fault;
+use scorehost::infer::device::Device;
+use scorehost::service::ServiceError;
+
+/// Scores folders of files with sandboxed WebAssembly scripts.
+#[derive(Parser)]
+#[command(name = "scorehost", version, max_term_width = 100, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Score a folder with a deployment
+    Run(run::RunArgs),
+    /// Say what a script or a deployment is, and whether it would run
+    Check(check::CheckArgs),
+    /// List what models can run on, and whether it computes right
+    Devices(devices::DevicesArgs),
+    /// Build the example scripts and score the bundled pictures
+    Demo(demo::DemoArgs),
+}
+
+/// Where models run.
+#[derive(Args, Clone)]
+struct DeviceArgs {
+    /// Where models run [default: the deployment's, which is auto]
+    #[arg(long, value_enum)]
+    device: Option<DeviceName>,
+    /// ONNX Runtime's shared library; the one in PyPI's onnxruntime package works
+    #[arg(long, value_name = "LIBRARY", env = "ORT_DYLIB_PATH")]
+    onnxruntime: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DeviceName {
+    Auto,
+    Gpu,
+    Cpu,
+    Onnxruntime,
+}
+
+impl From<DeviceName> for Device {
+    fn from(name: DeviceName) -> Self {
+        match name {
+            DeviceName::Auto => Device::Auto,
+            DeviceName::Gpu => Device::Gpu,
+            DeviceName::Cpu => Device::Cpu,
+            DeviceName::Onnxruntime => Device::OnnxRuntime,
+        }
+    }
+}
+
+/// Exit codes, as the contract has them.
+const COMPLETED: u8 = 0;
+const FAILED: u8 = 1;
+const WRONG_USE: u8 = 2;
+const INTERRUPTED: u8 = 130;
+
+/// Runs the command line to its exit code.
+pub(crate) fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Run(args) => run::run(&args),
+        Verb::Check(args) => check::check(&args),
+        Verb::Devices(args) => devices::devices(&args),
+        Verb::Demo(args) => demo::demo(&args),
+    };
+    match done {
+        Ok(code) => code.into(),
+        Err(error) => {
+            print_error(&error);
+            exit_code(&error).into()
+        }
+    }
+}
+
+/// The error and its causes on one line, then its cure on a line of its own.
+fn print_error(error: &anyhow::Error) {
+    let chain = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    // Some cures come with the text, on a line of their own already.
+    let (text, cures) = chain.split_once("\nhint: ").map_or((chain.as_str(), None), |(t, c)| (t, Some(c)));
+    let hint = error.downcast_ref::<ServiceError>().and_then(ServiceError::hint);
+    let mut stderr = std::io::stderr().lock();
+    // With stderr gone there is nobody to tell.
+    let _ = writeln!(stderr, "error: {text}");
+    for cure in cures.into_iter().chain(hint.as_deref()) {
+        let _ = writeln!(stderr, "hint: {cure}");
+    }
+}
+
+/// 2 for what the caller can put right, 1 for what failed.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<ServiceError>().map(ServiceError::fault) {
+        Some(Fault::Caller) => WRONG_USE,
+        Some(_) => FAILED,
+        None => WRONG_USE,
+    }
+}
+
+/// Prints a line to stdout; a reader that has gone (`| head`) is no error of ours.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut std::io::stdout().lock(), format_args!("{}\n", format_args!($($text)*)));
+    }};
+}
+use say;

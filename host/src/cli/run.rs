@@ -1,0 +1,137 @@
+//! `run`: score a folder with a deployment.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::Context;
+use clap::Args;
+use scorehost::job::record::Record;
+use scorehost::job::{Control, End};
+use scorehost::output::Existing;
+use scorehost::service::{self, Outcome, RunRequest};
+
+use super::progress::Watcher;
+use super::{COMPLETED, DeviceArgs, FAILED, INTERRUPTED, say};
+
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    /// The deployment's YAML
+    #[arg(short = 'f', long = "file", value_name = "DEPLOYMENT.yml")]
+    deployment: PathBuf,
+    /// A folder of files to score, or one file
+    #[arg(short, long)]
+    input: PathBuf,
+    /// The folder for predictions, errors, logs and the job record
+    #[arg(short, long)]
+    output: PathBuf,
+    /// Replace a setting: --set settings.mini_batch_size=5
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Replace an earlier output
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
+    /// Continue a job that was stopped or killed
+    #[arg(long)]
+    resume: bool,
+    /// Print the job record as JSON on the last line of stdout
+    #[arg(long)]
+    json: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("it has the form KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
+    let request = RunRequest {
+        deployment: args.deployment.clone(),
+        input: args.input.clone(),
+        output: args.output.clone(),
+        set: args.set.clone(),
+        device: args.device.device.map(Into::into),
+        onnxruntime: args.device.onnxruntime.clone(),
+        existing: match (args.overwrite, args.resume) {
+            (true, _) => Existing::Overwrite,
+            (_, true) => Existing::Resume,
+            _ => Existing::Refuse,
+        },
+    };
+    let outcome = watched(&request, args.quiet)?;
+    if !args.json {
+        print_summary(&outcome.record, &request.output);
+    }
+    if args.json {
+        say!("{}", serde_json::to_string(&outcome.record).context("the record is not JSON")?);
+    }
+    Ok(code_of(&outcome.end))
+}
+
+/// Runs a job with its progress on stderr, and Ctrl-C taken as a wish to stop.
+pub(crate) fn watched(request: &RunRequest, quiet: bool) -> anyhow::Result<Outcome> {
+    let control = Control::default();
+    stop_on_signals(&control)?;
+    let mut watcher = Watcher::new(quiet);
+    let outcome = service::run(request, &control, &mut |event| watcher.show(event));
+    watcher.end();
+    Ok(outcome?)
+}
+
+/// The first signal finishes what runs, the second stops it.
+fn stop_on_signals(control: &Control) -> anyhow::Result<()> {
+    let (control, signals) = (control.clone(), AtomicU32::new(0));
+    ctrlc::set_handler(move || {
+        if signals.fetch_add(1, Ordering::Relaxed) == 0 {
+            eprintln!("\nstopping after the mini-batches that run; once more stops them too");
+            control.finish();
+        } else {
+            control.stop();
+        }
+    })
+    .context("cannot listen for Ctrl-C")
+}
+
+pub(crate) fn code_of(end: &End) -> u8 {
+    match end {
+        End::Completed => COMPLETED,
+        End::Failed(_) => FAILED,
+        End::Interrupted => INTERRUPTED,
+    }
+}
+
+pub(crate) fn print_summary(record: &Record, output: &std::path::Path) {
+    let counts = &record.counts;
+    let retries = if counts.retries > 0 { format!(", {} retries", counts.retries) } else { String::new() };
+    say!(
+        "{:?}: {} of {} files scored, {} failed, {} rows{retries}",
+        record.state,
+        counts.succeeded,
+        counts.files,
+        counts.failed,
+        counts.rows
+    );
+    say!(
+        "{:.2} s, {:.1} files/s on {} ({})",
+        record.seconds,
+        record.files_per_second,
+        record.device.name,
+        record.device.description
+    );
+    if let Some(reason) = &record.error {
+        say!("reason: {reason}");
+    }
+    let file = |name: &str| output.join(name).display().to_string();
+    match (record.state, &record.predictions) {
+        (scorehost::job::record::State::Completed, Some(name)) => say!("predictions: {}", file(name)),
+        (scorehost::job::record::State::Completed, None) => say!("output: {}", output.display()),
+        _ => say!("hint: --resume continues it"),
+    }
+    if counts.failed > 0 {
+        say!("errors: {}", file("errors.csv"));
+    }
+}

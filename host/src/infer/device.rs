@@ -1,0 +1,129 @@
+//! Which backend a job's models run on. `auto` takes the best that is there and that the model fits, and says why;
+//! a device that was asked for by name is that device or an error.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::cpu::Cpu;
+use super::session::Session;
+use super::{Backend, InferError};
+use crate::fault;
+
+/// A device as people name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// A real GPU, else ONNX Runtime where a library is named, else the embedded CPU engine.
+    Auto,
+    /// The compute-shader engine, on a software adapter too.
+    Gpu,
+    /// The embedded CPU engine.
+    Cpu,
+    /// ONNX Runtime, from a shared library.
+    OnnxRuntime,
+}
+
+/// What to choose for.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// What was asked for.
+    pub device: Device,
+    /// ONNX Runtime's shared library, where one is named.
+    pub onnxruntime: Option<PathBuf>,
+    /// The model that has to run.
+    pub model: Option<&'a Path>,
+}
+
+/// A backend, why it, and the model open on it.
+pub struct Chosen {
+    /// The backend.
+    pub backend: Arc<dyn Backend>,
+    /// Why this one, in words.
+    pub reason: String,
+    /// The request's model.
+    pub session: Option<Session>,
+}
+
+/// Chooses a backend and opens the model on it.
+///
+/// # Errors
+/// If the named device is not to be had or cannot run the model; for `auto`, if no device can.
+pub fn choose(request: &Request<'_>) -> Result<Chosen, InferError> {
+    let named = |backend: Arc<dyn Backend>| {
+        let reason = format!("`{}` was asked for", backend.name());
+        open(backend, reason, request.model)
+    };
+    match request.device {
+        Device::Gpu => named(gpu(true)?),
+        Device::Cpu => named(cpu()?),
+        Device::OnnxRuntime => named(onnxruntime(request.onnxruntime.as_deref())?),
+        Device::Auto => choose_best(request),
+    }
+}
+
+fn choose_best(request: &Request<'_>) -> Result<Chosen, InferError> {
+    let mut against = Vec::new();
+    let mut passed = |device: &str, error: &InferError| against.push(format!("not {device}: {}", fault::chain(error)));
+    match gpu(false).and_then(|gpu| open(gpu, "a GPU is there".into(), request.model)) {
+        Ok(chosen) => return Ok(chosen),
+        // A model that cannot be read is no better on another device.
+        Err(error @ (InferError::Read { .. } | InferError::Invalid { .. })) => return Err(error),
+        Err(error) => passed("gpu", &error),
+    }
+    if let Some(library) = &request.onnxruntime {
+        let opened = onnxruntime(Some(library));
+        match opened.and_then(|ort| open(ort, "its library is named".into(), request.model)) {
+            Ok(chosen) => return Ok(Chosen { reason: because(&chosen.reason, &against), ..chosen }),
+            // Naming a library is asking for it; going on without would be silently slower.
+            Err(error) => return Err(error),
+        }
+    }
+    open(cpu()?, because("the embedded engine runs anywhere", &against), request.model)
+}
+
+fn because(reason: &str, against: &[String]) -> String {
+    std::iter::once(reason.to_owned()).chain(against.iter().cloned()).collect::<Vec<_>>().join("; ")
+}
+
+fn open(backend: Arc<dyn Backend>, reason: String, model: Option<&Path>) -> Result<Chosen, InferError> {
+    let session = model.map(|path| Session::open(backend.as_ref(), path)).transpose()?;
+    Ok(Chosen { backend, reason, session })
+}
+
+fn cpu() -> Result<Arc<dyn Backend>, InferError> {
+    Ok(Arc::new(Cpu::new(threads())))
+}
+
+/// The cores that this process may use.
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(feature = "gpu")]
+fn gpu(software_too: bool) -> Result<Arc<dyn Backend>, InferError> {
+    use super::gpu::{Gpu, Selector};
+    let selector = if software_too { Selector::Any } else { Selector::Hardware };
+    Ok(Arc::new(Gpu::open(&selector)?))
+}
+
+#[cfg(not(feature = "gpu"))]
+fn gpu(_software_too: bool) -> Result<Arc<dyn Backend>, InferError> {
+    Err(InferError::Unavailable { backend: "gpu", reason: "this build is without the feature `gpu`".into() })
+}
+
+#[cfg(feature = "onnxruntime")]
+fn onnxruntime(library: Option<&Path>) -> Result<Arc<dyn Backend>, InferError> {
+    use super::onnxruntime::OnnxRuntime;
+    let library = library.ok_or_else(|| InferError::Unavailable {
+        backend: "onnxruntime",
+        reason: "no library is named; set ORT_DYLIB_PATH or --onnxruntime to libonnxruntime.so".into(),
+    })?;
+    Ok(Arc::new(OnnxRuntime::open(library, threads())?))
+}
+
+#[cfg(not(feature = "onnxruntime"))]
+fn onnxruntime(_library: Option<&Path>) -> Result<Arc<dyn Backend>, InferError> {
+    Err(InferError::Unavailable {
+        backend: "onnxruntime",
+        reason: "this build is without the feature `onnxruntime`".into(),
+    })
+}

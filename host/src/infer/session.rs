@@ -1,0 +1,126 @@
+//! An open model behind a bounded queue: requests go in, answers that may still be pending come out.
+//! Knows no device; the order of requests never changes a result.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use futures_util::future::Shared;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Backend, InferError, Model, Port, check_inputs};
+use crate::tensor::{Element, Tensor};
+
+/// A model that several instances share. Dropping the last clone ends its threads once the queue is empty.
+#[derive(Clone)]
+pub struct Session(Arc<Inner>);
+
+struct Inner {
+    model: Arc<dyn Model>,
+    queue: mpsc::Sender<Request>,
+}
+
+struct Request {
+    inputs: Vec<Tensor>,
+    settle: oneshot::Sender<Outputs>,
+    device_ns: Arc<AtomicU64>,
+}
+
+/// Requests that wait: enough to keep the device busy, few enough that a script which never reads cannot hoard.
+const QUEUE: usize = 64;
+
+impl Session {
+    /// Opens the model at `path` on `backend`.
+    ///
+    /// # Errors
+    /// Those of [`Backend::open`], and of the operating system's threads.
+    pub fn open(backend: &dyn Backend, path: &std::path::Path) -> Result<Self, InferError> {
+        let model: Arc<dyn Model> = Arc::from(backend.open(path)?);
+        let (queue, requests) = mpsc::channel(QUEUE);
+        let requests = Arc::new(Mutex::new(requests));
+        for _ in 0..model.workers().max(1) {
+            let (model, requests) = (Arc::clone(&model), Arc::clone(&requests));
+            std::thread::Builder::new()
+                .name("infer".into())
+                .spawn(move || work(model.as_ref(), &requests))
+                .map_err(|e| InferError::Device { backend: backend.name(), reason: e.to_string(), transient: true })?;
+        }
+        Ok(Self(Arc::new(Inner { model, queue })))
+    }
+
+    /// The model's inputs, in the graph's order.
+    pub fn inputs(&self) -> &[Port] {
+        self.0.model.inputs()
+    }
+
+    /// The model's outputs, in the graph's order.
+    pub fn outputs(&self) -> &[Port] {
+        self.0.model.outputs()
+    }
+
+    /// Asks for every output for these inputs, waiting only while the queue is full. The time that the device takes is
+    /// added to `device_ns`, in nanoseconds.
+    ///
+    /// # Errors
+    /// If the inputs do not fit the model.
+    pub async fn predict(&self, inputs: Vec<Tensor>, device_ns: &Arc<AtomicU64>) -> Result<Answer, InferError> {
+        check_inputs(self.inputs(), &inputs)?;
+        let (settle, waiting) = oneshot::channel();
+        let request = Request { inputs, settle, device_ns: Arc::clone(device_ns) };
+        self.0.queue.send(request).await.map_err(|_| InferError::ended())?;
+        Ok(Answer(waiting.shared()))
+    }
+
+    /// How many bytes the outputs for `rows` rows take at least: what a pending answer is counted as.
+    pub fn output_bytes(&self, rows: usize) -> usize {
+        let port = |port: &Port| {
+            let size = if port.element == Element::I64 { 8 } else { 4 };
+            port.shape.iter().skip(1).fold(rows.saturating_mul(size), |all, n| all.saturating_mul(n.unwrap_or(1)))
+        };
+        self.outputs().iter().map(port).fold(0, usize::saturating_add)
+    }
+}
+
+fn work(model: &dyn Model, requests: &Mutex<mpsc::Receiver<Request>>) {
+    loop {
+        let next = requests.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        let Some(request) = next else { return };
+        // Nobody waits any more: the call was stopped.
+        if request.settle.is_closed() {
+            continue;
+        }
+        let began = Instant::now();
+        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| model.run(&request.inputs)));
+        let result = run.unwrap_or_else(|_| {
+            Err(InferError::Device { backend: "session", reason: "the engine panicked".into(), transient: false })
+        });
+        let ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        request.device_ns.fetch_add(ns, Ordering::Relaxed);
+        // Nor does it matter if they left meanwhile.
+        let _ = request.settle.send(result.map_err(Arc::new));
+    }
+}
+
+/// Every output of one request, perhaps still being computed.
+#[derive(Clone)]
+pub struct Answer(Shared<oneshot::Receiver<Outputs>>);
+
+type Outputs = Result<Vec<Tensor>, Arc<InferError>>;
+
+impl Answer {
+    /// Waits until the outputs are there.
+    ///
+    /// # Errors
+    /// Those of [`Model::run`].
+    pub async fn outputs(&self) -> Outputs {
+        let ended = |_| Err(Arc::new(InferError::ended()));
+        self.0.clone().await.unwrap_or_else(ended)
+    }
+}
+
+impl InferError {
+    fn ended() -> Self {
+        InferError::Device { backend: "session", reason: "the model's threads have ended".into(), transient: true }
+    }
+}

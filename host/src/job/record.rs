@@ -1,0 +1,126 @@
+//! The record of a job: what people and programs read when it has ended, as `job.json`.
+
+use serde::Serialize;
+
+use super::tally::Tally;
+use super::{End, Summary};
+use crate::deployment::Settings;
+
+/// States of a job, by Azure's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum State {
+    /// It is being scored.
+    Running,
+    /// All of it is in the output.
+    Completed,
+    /// It cannot be completed as it is.
+    Failed,
+    /// It was told to stop, and can be resumed.
+    Canceled,
+}
+
+impl State {
+    /// The state that an end leads to.
+    pub fn of(end: &End) -> Self {
+        match end {
+            End::Completed => State::Completed,
+            End::Failed(_) => State::Failed,
+            End::Interrupted => State::Canceled,
+        }
+    }
+}
+
+/// `job.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    /// The job's name.
+    pub name: String,
+    /// How it stands.
+    pub state: State,
+    /// Why it failed, with every cause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When this run began: RFC 3339, UTC.
+    pub started: String,
+    /// When it ended.
+    pub ended: String,
+    /// How long this run took, from the first mini-batch to the last.
+    pub seconds: f64,
+    /// Whether it continued an earlier run.
+    pub resumed: bool,
+    /// What was done, earlier runs included.
+    pub counts: Counts,
+    /// Files of this run, divided by `seconds`.
+    pub files_per_second: f64,
+    /// Time that models took on their device in this run.
+    pub device_seconds: f64,
+    /// Where models ran, and why there.
+    pub device: DeviceRecord,
+    /// The deployment's name.
+    pub deployment: String,
+    /// The scoring script.
+    pub script: Digest,
+    /// The model file or folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<Digest>,
+    /// Where the rows are, relative to this file; absent where the script writes its own files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predictions: Option<String>,
+    /// What the deployment asked for, with every default.
+    pub settings: Settings,
+}
+
+/// Counts of a job.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Counts {
+    /// Files of the plan.
+    pub files: u64,
+    /// Files that gave rows.
+    pub succeeded: u64,
+    /// Files that gave none.
+    pub failed: u64,
+    /// Mini-batches of the plan.
+    pub mini_batches: u64,
+    /// Mini-batches in the output.
+    pub mini_batches_done: u64,
+    /// Rows in the output.
+    pub rows: u64,
+    /// Attempts beyond the first, in this run.
+    pub retries: u64,
+}
+
+impl Counts {
+    /// What `summary` says of a plan of so many files and mini-batches.
+    pub fn new(summary: &Summary, files: usize, mini_batches: u64) -> Self {
+        let Tally { mini_batches: done, failed, rows, .. } = summary.tally;
+        Self {
+            files: files as u64,
+            succeeded: summary.tally.succeeded(),
+            failed,
+            mini_batches,
+            mini_batches_done: done,
+            rows,
+            retries: summary.retries,
+        }
+    }
+}
+
+/// Where models ran.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceRecord {
+    /// `gpu`, `onnxruntime` or `cpu`.
+    pub name: String,
+    /// The device in words.
+    pub description: String,
+    /// Why this one.
+    pub reason: String,
+}
+
+/// A file or folder by its contents.
+#[derive(Clone, Debug, Serialize)]
+pub struct Digest {
+    /// Its name, without the path to it.
+    pub name: String,
+    /// `sha256:` and hexadecimal digits.
+    pub digest: String,
+}

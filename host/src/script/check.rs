@@ -1,0 +1,177 @@
+//! A component's bytes → a [`Script`] that can be instantiated, or a refusal in plain words.
+//! Everything that can be known before a job is found out here.
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::Component;
+
+use super::bindings::ScoringScriptPre;
+use super::cache::{CompileCache, hex};
+use super::engine::Engine;
+use super::state::State;
+use super::{CONTRACT_VERSION, ScriptError};
+
+/// The largest component taken, in bytes: several times the largest language runtime's.
+pub const MAX_SCRIPT_BYTES: u64 = 256 << 20;
+
+/// A checked and compiled scoring script. Cheap to clone.
+#[derive(Clone)]
+pub struct Script {
+    pub(crate) engine: Engine,
+    pub(crate) pre: ScoringScriptPre<State>,
+    digest: String,
+    bytes: usize,
+    interfaces: Interfaces,
+}
+
+/// What a component exports and imports, by name.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Interfaces {
+    /// What it offers.
+    pub exports: Vec<String>,
+    /// What it needs.
+    pub imports: Vec<String>,
+    /// The contract version that its `script` export names.
+    pub contract: String,
+}
+
+impl Script {
+    /// Reads, checks and compiles the component at `path`.
+    ///
+    /// # Errors
+    /// If it cannot be read, is not a scoring script of this contract, or imports what the host does not offer.
+    pub fn open(engine: &Engine, cache: &CompileCache, path: &Path) -> Result<Self, ScriptError> {
+        let read = |source| ScriptError::Read { path: path.to_owned(), source };
+        let size = std::fs::metadata(path).map_err(read)?.len();
+        if size > MAX_SCRIPT_BYTES {
+            return Err(refused(format!("the script is {size} bytes; at most {MAX_SCRIPT_BYTES} are taken")));
+        }
+        Self::compile(engine, cache, &std::fs::read(path).map_err(read)?)
+    }
+
+    /// Checks and compiles a component.
+    ///
+    /// # Errors
+    /// As [`Script::open`].
+    pub fn compile(engine: &Engine, cache: &CompileCache, wasm: &[u8]) -> Result<Self, ScriptError> {
+        check_is_component(wasm)?;
+        let component = cache
+            .component(engine.wasmtime(), wasm)
+            .map_err(|e| ScriptError::Compile(super::printable(format!("{e:#}").as_bytes())))?;
+        let interfaces = interfaces(engine, &component);
+        let contract = check_contract(&interfaces.exports)?;
+        check_imports(&interfaces.imports)?;
+        let pre = engine
+            .linker()
+            .instantiate_pre(&component)
+            .and_then(ScoringScriptPre::new)
+            .map_err(|e| refused(format!("the script does not fit contract {CONTRACT_VERSION}: {e:#}")))?;
+        let digest = format!("sha256:{}", hex(&Sha256::digest(wasm)));
+        let interfaces = Interfaces { contract, ..interfaces };
+        Ok(Self { engine: engine.clone(), pre, digest, bytes: wasm.len(), interfaces })
+    }
+
+    /// `sha256:` and the digits of the component's bytes.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The component's size in bytes.
+    pub fn size(&self) -> usize {
+        self.bytes
+    }
+
+    /// What the component exports and imports.
+    pub fn interfaces(&self) -> &Interfaces {
+        &self.interfaces
+    }
+}
+
+fn refused(reason: String) -> ScriptError {
+    ScriptError::Refused(reason)
+}
+
+/// The first eight bytes tell components, core modules and everything else apart.
+fn check_is_component(wasm: &[u8]) -> Result<(), ScriptError> {
+    if wasmtime::Engine::detect_precompiled(wasm).is_some() {
+        return Err(refused(
+            "the script is compiled native code, which is never accepted\nhint: give the component itself, the `.wasm` file"
+                .into(),
+        ));
+    }
+    match wasm.get(..8) {
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => Err(refused(
+            "the script is a core WebAssembly module, not a component\nhint: in Rust, build for the target wasm32-wasip2; \
+             elsewhere, wrap it with `wasm-tools component new`"
+                .into(),
+        )),
+        Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(()),
+        Some([0, b'a', b's', b'm', ..]) => Err(refused("the script is WebAssembly of an unknown version".into())),
+        _ => Err(refused(
+            "the script is not WebAssembly\nhint: `scoring_script` names the compiled component, not its source".into(),
+        )),
+    }
+}
+
+fn interfaces(engine: &Engine, component: &Component) -> Interfaces {
+    let ty = component.component_type();
+    let engine = engine.wasmtime();
+    Interfaces {
+        exports: ty.exports(engine).map(|(name, _)| name.to_owned()).collect(),
+        imports: ty.imports(engine).map(|(name, _)| name.to_owned()).collect(),
+        contract: String::new(),
+    }
+}
+
+const SCRIPT_EXPORT: &str = "scorehost:script/script@";
+
+/// The version in the name of the `script` export, if this host speaks it.
+fn check_contract(exports: &[String]) -> Result<String, ScriptError> {
+    let Some(version) = exports.iter().find_map(|name| name.strip_prefix(SCRIPT_EXPORT)) else {
+        let found = if exports.is_empty() { "nothing".to_owned() } else { format!("`{}`", exports.join("`, `")) };
+        return Err(refused(format!(
+            "the component is not a scoring script: it exports {found}, not `{SCRIPT_EXPORT}{CONTRACT_VERSION}`\n\
+             hint: build it against the contract's `scoring-script` world, which exports `init` and `run`"
+        )));
+    };
+    // Below 1.0.0, versions with the same second number are compatible.
+    let series = |v: &str| v.rsplit_once('.').map(|(series, _)| series.to_owned());
+    if series(version) != series(CONTRACT_VERSION) {
+        return Err(refused(format!(
+            "the script was built for contract {version}; this host speaks {CONTRACT_VERSION}\n\
+             hint: rebuild the script against this host's `wit` folder, or run it on a host that speaks {version}"
+        )));
+    }
+    Ok(version.to_owned())
+}
+
+/// What the linker offers, by interface without version, with what to say of the tempting ones that it does not.
+const OFFERED: [&str; 11] = [
+    "scorehost:script/context@",
+    "scorehost:script/images@",
+    "scorehost:script/log@",
+    "scorehost:script/models@",
+    "scorehost:script/tensors@",
+    "scorehost:script/types@",
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:io/",
+    "wasi:random/",
+];
+
+fn check_imports(imports: &[String]) -> Result<(), ScriptError> {
+    // Sockets link, since language runtimes import them unused, and refuse every address.
+    let offered = |name: &str| OFFERED.iter().any(|o| name.starts_with(o)) || name.starts_with("wasi:sockets/");
+    let missing: Vec<_> = imports.iter().map(String::as_str).filter(|name| !offered(name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let why = if missing.iter().any(|name| name.starts_with("wasi:http")) {
+        "\nhint: scripts have no network; hand data over in the input folder or the model folder"
+    } else {
+        "\nhint: scripts may import scorehost:script 0.1 and WASI 0.2 (cli, clocks, filesystem, io, random)"
+    };
+    Err(refused(format!("the script imports what this host does not offer: `{}`{why}", missing.join("`, `"))))
+}

@@ -1,0 +1,269 @@
+//! One running script: a store of its own, `init` once, then `run` for each mini-batch, each under a deadline.
+//! After a trap, a timeout or a broken result the instance is spent; the caller makes a fresh one.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use wasmtime::{Store, Trap, UpdateDeadline};
+
+use super::bindings::exports::scorehost::script::script as contract;
+use super::bindings::{ScoringScript, scorehost::script::types};
+use super::check::Script;
+use super::engine::TICK;
+use super::imports::Services;
+use super::log::Printed;
+use super::state::{CallState, GUEST_INPUT, MAX_HANDLES, State};
+use super::{ScriptError, printable};
+use crate::row::{Cells, Column, FailedFile, Rows};
+
+/// An instance of a [`Script`]; lives on one thread at a time.
+pub struct Instance {
+    store: Store<State>,
+    script: ScoringScript,
+    stop: Arc<AtomicBool>,
+    spent: bool,
+}
+
+/// One mini-batch to run.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// Its place in the plan.
+    pub mini_batch: u64,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+    /// The files' paths below the input folder, with `/` between their parts.
+    pub files: &'a [String],
+    /// How long `run` may take, host functions included.
+    pub timeout: Duration,
+}
+
+/// What a successful `run` gave.
+#[derive(Debug)]
+pub struct RunOutput {
+    /// Its rows.
+    pub rows: Rows,
+    /// The files that gave none, by their index in the call's files.
+    pub failed: Vec<FailedFile>,
+}
+
+impl Instance {
+    /// Instantiates the script and calls its `init`. `output` is a folder that the script may write to; `stop` ends
+    /// every call once it is true.
+    ///
+    /// # Errors
+    /// If there is no room for another instance, or `init` fails; what it printed comes beside.
+    pub fn start(
+        script: &Script,
+        services: &Arc<Services>,
+        output: Option<PathBuf>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Self, (ScriptError, Printed)> {
+        let silent = |e| (e, Printed::default());
+        let mut instance = Self::new(script, services, output, stop).map_err(silent)?;
+        // A model may have to be opened, which takes longer than scoring does: Azure's own allowance.
+        let limit = services.timeout.saturating_mul(3) + Duration::from_secs(30);
+        match instance.init(limit) {
+            Ok(()) => Ok(instance),
+            Err(error) => {
+                let printed = instance.take_log();
+                Err((error, printed))
+            }
+        }
+    }
+
+    /// Instantiates the script without calling `init`.
+    ///
+    /// # Errors
+    /// If there is no room for another instance.
+    pub fn new(
+        script: &Script,
+        services: &Arc<Services>,
+        output: Option<PathBuf>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Self, ScriptError> {
+        let state = State::new(Arc::clone(services), output.as_deref())?;
+        let mut store = Store::new(script.engine.wasmtime(), state);
+        store.limiter(|state| &mut state.limits);
+        store.set_max_component_handles(MAX_HANDLES);
+        // What one call may hand to the host: all of its output, or a tensor's numbers.
+        store.set_hostcall_fuel(services.limits.output_bytes);
+        watch(&mut store, stop);
+        store.set_epoch_deadline(u64::MAX / 2);
+        let made = with_runtime(|runtime| runtime.block_on(script.pre.instantiate_async(&mut store)))?;
+        let script = match made {
+            Ok(script) => script,
+            Err(error) => return Err(failed_start(store.data(), &error)),
+        };
+        Ok(Self { store, script, stop: Arc::clone(stop), spent: false })
+    }
+
+    fn init(&mut self, limit: Duration) -> Result<(), ScriptError> {
+        self.begin(&Call { mini_batch: 0, attempt: 0, files: &[], timeout: limit });
+        let call = async |script: &ScoringScript, store: &mut Store<State>| {
+            script.scorehost_script_script().call_init(store).await
+        };
+        let result = block_on(limit, call(&self.script, &mut self.store))?;
+        let returned = self.settle("init", limit, result)?;
+        returned.map_err(|failure| self.declared(failure))
+    }
+
+    /// Scores one mini-batch.
+    ///
+    /// # Errors
+    /// If the script fails, traps, passes its deadline or a limit, or returns what is no output.
+    pub fn run(&mut self, call: &Call<'_>) -> Result<RunOutput, ScriptError> {
+        let paths = self.begin(call);
+        let run = async |script: &ScoringScript, store: &mut Store<State>, paths: &[String]| {
+            script.scorehost_script_script().call_run(store, paths).await
+        };
+        let result = block_on(call.timeout, run(&self.script, &mut self.store, &paths))?;
+        let returned = self.settle("run", call.timeout, result)?;
+        let output = returned.map_err(|failure| self.declared(failure))?;
+        checked(output, call.files.len(), self.store.data().services.limits.output_rows)
+            .inspect_err(|_| self.spent = true)
+    }
+
+    /// Whether the next call needs a fresh instance: this one trapped, was stopped, or asked to be retired.
+    pub fn is_spent(&self) -> bool {
+        self.spent || self.store.data().retired
+    }
+
+    /// What the script printed since the last call of this.
+    pub fn take_log(&mut self) -> Printed {
+        self.store.data().log.take()
+    }
+
+    /// Time that the device spent on the last call.
+    pub fn device_time(&self) -> Duration {
+        Duration::from_nanos(self.store.data().device_ns.load(Ordering::Relaxed))
+    }
+
+    /// Arms the deadline and hands over the call's facts; returns the files as the guest sees them.
+    fn begin(&mut self, call: &Call<'_>) -> Vec<String> {
+        let paths: Vec<String> = call.files.iter().map(|file| format!("{GUEST_INPUT}/{file}")).collect();
+        let files: HashMap<String, u32> = paths.iter().cloned().zip(0..).collect();
+        let deadline = Instant::now() + call.timeout;
+        let data = self.store.data_mut();
+        data.begin(CallState { mini_batch: call.mini_batch, attempt: call.attempt, deadline, files });
+        self.store.set_epoch_deadline(1);
+        paths
+    }
+
+    /// A declared failure leaves the instance as it is: the script had its say and returned.
+    fn declared(&self, failure: types::Failure) -> ScriptError {
+        match failure {
+            types::Failure::Transient(reason) => ScriptError::Transient(printable(reason.as_bytes())),
+            types::Failure::Permanent(reason) => ScriptError::Permanent(printable(reason.as_bytes())),
+        }
+    }
+
+    fn settle<T>(
+        &mut self,
+        call: &'static str,
+        limit: Duration,
+        result: Option<wasmtime::Result<T>>,
+    ) -> Result<T, ScriptError> {
+        let error = match result {
+            Some(Ok(value)) => return Ok(value),
+            Some(Err(error)) => error,
+            None => return Err(self.spend(ScriptError::Timeout { call, limit })),
+        };
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(self.spend(ScriptError::Stopped));
+        }
+        let is_late = Instant::now() >= self.store.data().call.deadline;
+        let reason = match error.downcast_ref::<Trap>() {
+            Some(Trap::Interrupt) if is_late => ScriptError::Timeout { call, limit },
+            _ => explain(self.store.data(), &error),
+        };
+        Err(self.spend(reason))
+    }
+
+    fn spend(&mut self, error: ScriptError) -> ScriptError {
+        self.spent = true;
+        error
+    }
+}
+
+thread_local! {
+    /// What lets host functions wait; making one for each instance would cost more than the instance.
+    static RUNTIME: std::io::Result<tokio::runtime::Runtime> = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        // Files of the input are read there, so that a read that never ends does not outlive its deadline.
+        .max_blocking_threads(4)
+        .build();
+}
+
+fn with_runtime<T>(use_it: impl FnOnce(&tokio::runtime::Runtime) -> T) -> Result<T, ScriptError> {
+    RUNTIME.with(|runtime| runtime.as_ref().map(use_it).map_err(ScriptError::engine))
+}
+
+/// Runs `call` to its end, or until its time is up while it waits in a host function; a script that computes is
+/// ended by the epoch.
+fn block_on<T>(limit: Duration, call: impl Future<Output = T>) -> Result<Option<T>, ScriptError> {
+    // A little later than the epoch's own check, which says more about where the time went.
+    with_runtime(|runtime| runtime.block_on(async { tokio::time::timeout(limit + TICK, call).await.ok() }))
+}
+
+/// Asks at every tick whether the call's time is up or the job is stopping.
+fn watch(store: &mut Store<State>, stop: &Arc<AtomicBool>) {
+    let stop = Arc::clone(stop);
+    store.epoch_deadline_callback(move |store| {
+        let late = Instant::now() >= store.data().call.deadline;
+        Ok(if late || stop.load(Ordering::Relaxed) { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) })
+    });
+}
+
+fn failed_start(state: &State, error: &wasmtime::Error) -> ScriptError {
+    match state.limits.exceeded {
+        Some(_) => explain(state, error),
+        None => ScriptError::engine(error),
+    }
+}
+
+/// A trap in words: the limit it met, else the panic's text that the script printed, else the trap and where it was.
+fn explain(state: &State, error: &wasmtime::Error) -> ScriptError {
+    if let Some(e) = state.limits.exceeded {
+        return ScriptError::Memory { what: e.what, asked: e.asked, limit: e.limit };
+    }
+    if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+        return ScriptError::Exit(exit.0);
+    }
+    let panic = state.log.peek_stderr();
+    let panic = panic.trim();
+    let reason = match error.downcast_ref::<Trap>() {
+        Some(Trap::UnreachableCodeReached) if !panic.is_empty() => panic.to_owned(),
+        Some(trap) => trap.to_string(),
+        None => format!("{error:#}"),
+    };
+    ScriptError::Trap { reason: printable(reason.as_bytes()) }
+}
+
+/// Checks everything a guest can lie about in its output.
+fn checked(output: contract::Output, files: usize, max_rows: usize) -> Result<RunOutput, ScriptError> {
+    let columns = output.columns.into_iter().map(column).collect();
+    let rows = Rows::new(columns, max_rows).map_err(ScriptError::Output)?;
+    let mut seen = vec![false; files];
+    for failed in &output.failed {
+        match seen.get_mut(failed.index as usize) {
+            Some(seen) if !*seen => *seen = true,
+            _ => return Err(ScriptError::FailedFile { index: failed.index, files }),
+        }
+    }
+    let failed = output.failed.into_iter();
+    let failed = failed.map(|f| FailedFile { index: f.index, reason: printable(f.reason.as_bytes()) }).collect();
+    Ok(RunOutput { rows, failed })
+}
+
+fn column(column: types::Column) -> Column {
+    let cells = match column.cells {
+        types::Cells::Booleans(v) => Cells::Booleans(v),
+        types::Cells::Integers(v) => Cells::Integers(v),
+        types::Cells::Numbers(v) => Cells::Numbers(v),
+        types::Cells::Texts(v) => Cells::Texts(v),
+    };
+    Column { name: column.name, cells, nulls: column.nulls }
+}

@@ -1,0 +1,145 @@
+//! Scoring scripts: a component's bytes → a checked, compiled [`Script`] → an [`Instance`] → rows.
+//!
+//! The only home of wasmtime. What goes in is hostile: sizes, imports, exports, results, time, memory and output all
+//! have bounds. Which mini-batch runs when, and what a failure means for it, is [`crate::job`]'s.
+
+mod bindings;
+mod cache;
+mod check;
+mod engine;
+mod imports;
+mod instance;
+mod limits;
+mod log;
+mod state;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use cache::{CompileCache, hex, user_folder};
+pub use check::{Interfaces, Script};
+pub use engine::Engine;
+pub use imports::{InstanceLimits, Models, Services};
+pub use instance::{Call, Instance, RunOutput};
+pub use log::{Level, Printed, printable};
+
+use crate::fault::Fault;
+use crate::row::RowError;
+
+/// The contract that this host speaks.
+pub const CONTRACT_VERSION: &str = "0.1.0";
+
+/// Why a script is refused, or a call of it failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ScriptError {
+    /// The file cannot be read.
+    #[error("cannot read script `{path}`")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not a scoring script for this host.
+    #[error("{0}")]
+    Refused(String),
+    /// The component does not compile.
+    #[error("the script does not compile: {0}")]
+    Compile(String),
+    /// wasmtime cannot start on this machine, or has no room for another instance.
+    #[error("the script host cannot start an instance: {0}")]
+    Engine(String),
+    /// The script returned a failure that would come again.
+    #[error("the script failed: {0}")]
+    Permanent(String),
+    /// The script returned a failure worth another attempt.
+    #[error("the script asked for another attempt: {0}")]
+    Transient(String),
+    /// The script trapped: panicked, divided by zero, left its memory.
+    #[error("the script trapped: {reason}")]
+    Trap {
+        /// The trap, or the panic's text where there is one.
+        reason: String,
+    },
+    /// The script ran out of its memory or tables.
+    #[error("the script ran out of {what}: it asked for {asked}, the limit is {limit}")]
+    Memory {
+        /// `memory` or `table elements`.
+        what: &'static str,
+        /// What it asked for.
+        asked: usize,
+        /// The deployment's limit.
+        limit: usize,
+    },
+    /// The call did not end in time.
+    #[error("{call} did not end within {limit:?}")]
+    Timeout {
+        /// `init` or `run`.
+        call: &'static str,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The script called `exit`.
+    #[error("the script ended its process with exit code {0}")]
+    Exit(i32),
+    /// What `run` returned is no output.
+    #[error("the script's output is refused")]
+    Output(#[source] RowError),
+    /// A failed file's index is past the mini-batch, or named twice.
+    #[error("the script names file {index} as failed; the mini-batch has {files} files, and each can fail once")]
+    FailedFile {
+        /// What it named.
+        index: u32,
+        /// What there is.
+        files: usize,
+    },
+    /// The host is stopping.
+    #[error("the call was stopped, since the job ends")]
+    Stopped,
+}
+
+impl ScriptError {
+    pub(crate) fn engine(error: impl std::fmt::Display) -> Self {
+        ScriptError::Engine(format!("{error:#}"))
+    }
+
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            ScriptError::Read { .. } | ScriptError::Refused(_) | ScriptError::Compile(_) => Fault::Caller,
+            ScriptError::Transient(_) => Fault::Transient,
+            ScriptError::Engine(_) | ScriptError::Stopped => Fault::Host,
+            _ => Fault::Script,
+        }
+    }
+
+    /// Whether another attempt on a fresh instance may succeed.
+    pub fn is_worth_a_retry(&self) -> bool {
+        matches!(
+            self,
+            ScriptError::Transient(_)
+                | ScriptError::Trap { .. }
+                | ScriptError::Memory { .. }
+                | ScriptError::Timeout { .. }
+                | ScriptError::Exit(_)
+                | ScriptError::Engine(_)
+        )
+    }
+
+    /// A short word for `errors.csv`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            ScriptError::Read { .. } | ScriptError::Refused(_) | ScriptError::Compile(_) => "refused",
+            ScriptError::Engine(_) => "host",
+            ScriptError::Permanent(_) => "permanent",
+            ScriptError::Transient(_) => "transient",
+            ScriptError::Trap { .. } => "trap",
+            ScriptError::Memory { .. } => "memory",
+            ScriptError::Timeout { .. } => "timeout",
+            ScriptError::Exit(_) => "exit",
+            ScriptError::Output(_) | ScriptError::FailedFile { .. } => "output",
+            ScriptError::Stopped => "stopped",
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The verbs that people call, whatever they call them through: score a folder, check a script or a deployment.
+//!
+//! What goes in: paths and options as given. What comes out: a job that ran, or facts. Nothing here prints.
+
+mod check;
+mod run;
+
+pub use check::{DeploymentFacts, ModelFacts, ScriptFacts, check_deployment, check_script};
+pub use run::{Event, Outcome, RunRequest, run};
+
+use std::path::PathBuf;
+
+use crate::deployment::SpecError;
+use crate::fault::Fault;
+use crate::infer::InferError;
+use crate::job::JobError;
+use crate::output::OutputError;
+use crate::script::ScriptError;
+use crate::store::StoreError;
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The deployment is wrong.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The script is refused.
+    #[error("script `{}` is refused", path.display())]
+    Script {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: ScriptError,
+    },
+    /// The script host cannot start.
+    #[error("the script host cannot start")]
+    Engine(#[source] ScriptError),
+    /// The deployment has no script.
+    #[error("deployment `{0}` has no scoring script")]
+    NoScript(String),
+    /// The device or the model is refused.
+    #[error("the model cannot be opened")]
+    Infer(#[from] InferError),
+    /// The model folder does not say which model.
+    #[error("the model cannot be digested: `{}`", path.display())]
+    Digest {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The input cannot be listed.
+    #[error("the input cannot be listed")]
+    Input(#[from] StoreError),
+    /// The input holds no file.
+    #[error("the input `{}` holds no file that could be scored", .0.display())]
+    EmptyInput(PathBuf),
+    /// The output is refused or cannot be written.
+    #[error("the output cannot be used")]
+    Output(#[from] OutputError),
+    /// What is resumed is not what was begun.
+    #[error("the {what} is not what it was when the job began: `{now}`, then `{then}`")]
+    Changed {
+        /// What changed.
+        what: &'static str,
+        /// What it is now.
+        now: String,
+        /// What it was.
+        then: String,
+    },
+    /// The stored plan is damaged.
+    #[error("the job to resume is damaged")]
+    Plan(#[from] crate::job::plan::BadPlan),
+    /// The job broke off.
+    #[error("the job broke off")]
+    Job(#[from] JobError),
+    /// The decoding threads cannot start.
+    #[error("cannot start the decoding threads")]
+    Threads(#[source] rayon::ThreadPoolBuildError),
+}
+
+impl ServiceError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            ServiceError::Spec(e) => e.fault(),
+            ServiceError::Script { source, .. } | ServiceError::Engine(source) => source.fault(),
+            ServiceError::Infer(e) => e.fault(),
+            ServiceError::Input(e) => e.fault(),
+            ServiceError::Output(e) => e.fault(),
+            ServiceError::Job(e) => e.fault(),
+            ServiceError::NoScript(_)
+            | ServiceError::Digest { .. }
+            | ServiceError::EmptyInput(_)
+            | ServiceError::Changed { .. }
+            | ServiceError::Plan(_) => Fault::Caller,
+            ServiceError::Threads(_) => Fault::Host,
+        }
+    }
+
+    /// A known cure.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ServiceError::Spec(e) => e.hint(),
+            ServiceError::Output(e) | ServiceError::Job(JobError::Output(e)) => e.hint().map(str::to_owned),
+            ServiceError::NoScript(_) => {
+                Some("name one: code_configuration: {code: FOLDER, scoring_script: FILE.wasm}".into())
+            }
+            ServiceError::EmptyInput(_) => Some("hidden files and links out of the folder are not taken".into()),
+            ServiceError::Changed { .. } => Some("restore it, or start again with --overwrite".into()),
+            ServiceError::Plan(_) => Some("start again with --overwrite".into()),
+            _ => None,
+        }
+    }
+}

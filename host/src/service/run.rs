@@ -1,0 +1,417 @@
+//! `run`: a deployment and a folder → a complete output. Reads top-down as the flow of a job.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::ServiceError;
+use crate::deployment::{self, Deployment, OutputAction, OutputFormat, Settings, Spec};
+use crate::fault;
+use crate::infer::device::{self, Chosen, Device};
+use crate::job::plan::Plan;
+use crate::job::record::{Counts, DeviceRecord, Digest, Record, State};
+use crate::job::tally::Tally;
+use crate::job::{self, Control, End, Job, JobError, Progress, Summary};
+use crate::output::{Existing, Format, Output, OutputOptions, Resumed};
+use crate::script::{CompileCache, Engine, InstanceLimits, Level, Models, Script, Services, hex};
+use crate::store;
+use crate::vision;
+use crate::vision::ahead::Loader;
+
+/// A job as a caller asks for it.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    /// The deployment's YAML.
+    pub deployment: PathBuf,
+    /// A folder of files, or one file.
+    pub input: PathBuf,
+    /// Where the output goes.
+    pub output: PathBuf,
+    /// Settings that replace the deployment's, by key.
+    pub set: Vec<(String, String)>,
+    /// Where models run, if not where the deployment says.
+    pub device: Option<Device>,
+    /// ONNX Runtime's shared library.
+    pub onnxruntime: Option<PathBuf>,
+    /// What becomes of an earlier output.
+    pub existing: Existing,
+}
+
+/// What a job tells while it runs.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Everything is checked, and scoring begins.
+    Started {
+        /// The job's name.
+        job: &'a str,
+        /// Where models run, and why.
+        device: &'a DeviceRecord,
+        /// Files and mini-batches, and what an earlier run did of them.
+        progress: Progress,
+        /// Keys of the deployment that mean nothing here.
+        not_used: &'a [String],
+    },
+    /// Mini-batches were committed.
+    Progress(Progress),
+}
+
+/// A job that ran to an end.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// How.
+    pub end: End,
+    /// What `job.json` says.
+    pub record: Record,
+}
+
+/// Scores `request.input`, telling `observer` how it goes, until it is done or `control` says stop.
+///
+/// # Errors
+/// If the request is refused, or the job cannot go on; what was committed can be resumed.
+pub fn run(
+    request: &RunRequest,
+    control: &Control,
+    observer: &mut dyn FnMut(&Event<'_>),
+) -> Result<Outcome, ServiceError> {
+    let deployment = resolve(request)?;
+    let engine = Engine::new().map_err(ServiceError::Engine)?;
+    let script = open_script(&engine, &deployment)?;
+    let private = Views::new(request, &deployment)?;
+    let (models, device) = open_models(request, &deployment, &private)?;
+    let header = Header::new(&deployment, &script, &device)?;
+    let (mut output, plan, from, header) = open_output(request, &deployment, header, &private)?;
+    let services = services(&deployment, &header, &private, models, &plan)?;
+    let progress =
+        Progress { tally: from, retries: 0, mini_batches: plan.mini_batch_count(), files: plan.file_count() as u64 };
+    let not_used = &deployment.not_used;
+    observer(&Event::Started { job: &header.job, device: &device, progress, not_used });
+    let job = Job {
+        settings: &deployment.settings,
+        script: &script,
+        services: &services,
+        plan: &plan,
+        output_folder: &request.output,
+        from,
+        control,
+    };
+    let clock = (SystemTime::now(), Instant::now());
+    let result = job::run(&job, &mut output, |progress| observer(&Event::Progress(*progress)));
+    let summary = match result {
+        Ok(summary) => summary,
+        Err(error) => {
+            let summary = broken_off(from, &error);
+            let record = record(&job, &header, device, &summary, clock);
+            // The first error is the one to tell; the record is a courtesy where even the disk failed.
+            let _ = output.suspend(&to_json(&record));
+            return Err(error.into());
+        }
+    };
+    let record = record(&job, &header, device, &summary, clock);
+    match summary.end {
+        End::Completed => output.finish(&to_json(&record))?,
+        End::Failed(_) | End::Interrupted => output.suspend(&to_json(&record))?,
+    }
+    Ok(Outcome { end: summary.end, record })
+}
+
+fn resolve(request: &RunRequest) -> Result<Deployment, ServiceError> {
+    let mut spec = Spec::read(&request.deployment)?;
+    for (key, value) in &request.set {
+        spec.set(key, value)?;
+    }
+    Ok(spec.resolve()?)
+}
+
+pub(super) fn open_script(engine: &Engine, deployment: &Deployment) -> Result<Script, ServiceError> {
+    let path = deployment.script.as_ref().ok_or_else(|| ServiceError::NoScript(deployment.name.clone()))?;
+    Script::open(engine, &CompileCache::of_user(), path)
+        .map_err(|source| ServiceError::Script { path: path.clone(), source })
+}
+
+/// Folders that scripts may read: the caller's own, or private ones around single files.
+struct Views {
+    input: PathBuf,
+    model: Option<PathBuf>,
+    /// Private folders, gone when the job ends.
+    _kept: Vec<tempfile::TempDir>,
+}
+
+impl Views {
+    fn new(request: &RunRequest, deployment: &Deployment) -> Result<Self, ServiceError> {
+        let mut kept = Vec::new();
+        let mut view = |path: &Path| -> Result<PathBuf, ServiceError> {
+            if !path.is_file() {
+                return Ok(path.to_owned());
+            }
+            let folder = store::view_of_file(path, &std::env::temp_dir())?;
+            kept.push(folder);
+            Ok(kept[kept.len() - 1].path().to_owned())
+        };
+        let model = deployment.model.as_deref().map(&mut view).transpose()?;
+        Ok(Self { input: view(&request.input)?, model, _kept: kept })
+    }
+}
+
+fn open_models(
+    request: &RunRequest,
+    deployment: &Deployment,
+    views: &Views,
+) -> Result<(Models, DeviceRecord), ServiceError> {
+    let device = request.device.unwrap_or(device_of(deployment.settings.device));
+    let (chosen, models) = choose_models(device, request.onnxruntime.clone(), views.model.as_deref())?;
+    let record = DeviceRecord {
+        name: chosen.backend.name().into(),
+        description: chosen.backend.describe(),
+        reason: chosen.reason,
+    };
+    Ok((models, record))
+}
+
+/// The backend for a model folder, with its only model open on it, so that a refusal comes before the first
+/// mini-batch. A folder of several is opened by the script.
+pub(super) fn choose_models(
+    device: Device,
+    onnxruntime: Option<PathBuf>,
+    folder: Option<&Path>,
+) -> Result<(Chosen, Models), ServiceError> {
+    let only = folder.and_then(|folder| Some((folder, Models::find_only(folder).ok()?)));
+    let file = only.as_ref().map(|(folder, only)| folder.join(only));
+    let chosen = device::choose(&device::Request { device, onnxruntime, model: file.as_deref() })?;
+    let models = Models::new(folder, Arc::clone(&chosen.backend));
+    if let (Some(file), Some(session)) = (&file, &chosen.session) {
+        models.keep(file, session.clone());
+    }
+    Ok((chosen, models))
+}
+
+pub(super) fn device_of(device: deployment::Device) -> Device {
+    match device {
+        deployment::Device::Auto => Device::Auto,
+        deployment::Device::Gpu => Device::Gpu,
+        deployment::Device::Cpu => Device::Cpu,
+        deployment::Device::Onnxruntime => Device::OnnxRuntime,
+    }
+}
+
+/// What decides the bytes of the output, kept beside them: a resumed job must find it unchanged.
+struct Header {
+    job: String,
+    script: Digest,
+    model: Option<Digest>,
+    value: Value,
+}
+
+impl Header {
+    fn new(deployment: &Deployment, script: &Script, device: &DeviceRecord) -> Result<Self, ServiceError> {
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let script_name = deployment.script.as_deref().map(name).unwrap_or_default();
+        let script = Digest { name: script_name, digest: script.digest().to_owned() };
+        let model = match &deployment.model {
+            Some(path) => Some(Digest { name: name(path), digest: digest(path)? }),
+            None => None,
+        };
+        let job = job_name();
+        let value = json!({
+            "job": job,
+            "script": script.digest,
+            "model": model.as_ref().map(|m| &m.digest),
+            "device": format!("{}: {}", device.name, device.description),
+            "tags": deployment.tags,
+            "output": [deployment.settings.output_action, deployment.settings.output_format],
+        });
+        Ok(Self { job, script, model, value })
+    }
+
+    /// Compares with what an earlier run stored, and takes over its job's name.
+    fn continue_as(mut self, then: &Value) -> Result<Self, ServiceError> {
+        for what in ["script", "model", "device", "tags", "output"] {
+            if self.value[what] != then[what] {
+                let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                return Err(ServiceError::Changed { what, now: text(&self.value[what]), then: text(&then[what]) });
+            }
+        }
+        self.job = then["job"].as_str().unwrap_or(&self.job).to_owned();
+        Ok(self)
+    }
+}
+
+/// A name that sorts by time and does not repeat on one machine.
+fn job_name() -> String {
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let digits: String = now.chars().filter(char::is_ascii_digit).collect();
+    format!("job-{digits}-{:05}", std::process::id() % 100_000)
+}
+
+/// The SHA-256 of a file; of a folder, that of its files' names and digests, in order.
+fn digest(path: &Path) -> Result<String, ServiceError> {
+    let fail = |path: &Path, source| ServiceError::Digest { path: path.to_owned(), source };
+    let of_file = |path: &Path| -> Result<String, ServiceError> {
+        let mut file = std::fs::File::open(path).map_err(|e| fail(path, e))?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut buffer).map_err(|e| fail(path, e))? {
+                0 => return Ok(hex(&hash.finalize())),
+                n => hash.update(&buffer[..n]),
+            }
+        }
+    };
+    if path.is_file() {
+        return Ok(format!("sha256:{}", of_file(path)?));
+    }
+    let mut names = Vec::new();
+    store::list(path, None, |name| names.push(String::from_utf8_lossy(name).into_owned()))?;
+    names.sort();
+    let mut hash = Sha256::new();
+    for name in names {
+        hash.update(format!("{name}\0{}\0", of_file(&path.join(&name))?));
+    }
+    Ok(format!("sha256:{}", hex(&hash.finalize())))
+}
+
+fn open_output(
+    request: &RunRequest,
+    deployment: &Deployment,
+    header: Header,
+    views: &Views,
+) -> Result<(Output, Plan, Tally, Header), ServiceError> {
+    let settings = &deployment.settings;
+    let options = OutputOptions {
+        folder: request.output.clone(),
+        file_name: settings.output_file_name.clone(),
+        format: format_of(settings.output_format),
+        keep_rows: settings.output_action == OutputAction::AppendRow,
+        existing: request.existing,
+    };
+    if request.existing == Existing::Resume {
+        let Resumed { output, plan, header: then, next, counts } = Output::resume(options)?;
+        let header = header.continue_as(&then)?;
+        let from = Tally { mini_batches: next, files: counts.files, failed: counts.failed, rows: counts.rows };
+        return Ok((output, Plan::from_bytes(&plan)?, from, header));
+    }
+    let mut plan = Plan::new(settings.mini_batch_size);
+    store::list(&views.input, Some(&request.output), |name| plan.push(name))?;
+    plan.sort();
+    if plan.file_count() == 0 {
+        return Err(ServiceError::EmptyInput(request.input.clone()));
+    }
+    let output = Output::create(options, &plan.to_bytes(), &header.value)?;
+    Ok((output, plan, Tally::default(), header))
+}
+
+fn format_of(format: OutputFormat) -> Format {
+    match format {
+        OutputFormat::Azure => Format::Azure,
+        OutputFormat::Csv => Format::Csv,
+        OutputFormat::Jsonl => Format::Jsonl,
+        OutputFormat::Parquet => Format::Parquet,
+    }
+}
+
+fn services(
+    deployment: &Deployment,
+    header: &Header,
+    views: &Views,
+    models: Models,
+    plan: &Plan,
+) -> Result<Arc<Services>, ServiceError> {
+    let settings = &deployment.settings;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(device::threads())
+        .thread_name(|i| format!("decode-{i}"))
+        .build()
+        .map_err(ServiceError::Threads)?;
+    let limits = vision::Limits { pixels: settings.limits.pixels, ..vision::Limits::default() };
+    let loader = Loader::new(Arc::new(pool), limits, files_of(plan.clone(), views.input.clone()));
+    Ok(Arc::new(Services {
+        job: header.job.clone(),
+        deployment: deployment.name.clone(),
+        settings: deployment.tags.clone(),
+        environment: settings.environment_variables.clone(),
+        input_folder: views.input.clone(),
+        loader,
+        models,
+        timeout: settings.timeout,
+        log_level: level_of(settings.logging_level),
+        limits: limits_of(settings),
+    }))
+}
+
+/// The files that a script can be given of a mini-batch, in the order in which it is given them.
+fn files_of(plan: Plan, folder: PathBuf) -> impl Fn(u64) -> Vec<PathBuf> {
+    move |index| {
+        let unicode = plan.mini_batch(index).filter_map(|name| std::str::from_utf8(name).ok());
+        unicode.map(|name| folder.join(name)).collect()
+    }
+}
+
+fn level_of(level: deployment::LoggingLevel) -> Level {
+    match level {
+        deployment::LoggingLevel::Debug => Level::Debug,
+        deployment::LoggingLevel::Info => Level::Info,
+        deployment::LoggingLevel::Warning => Level::Warning,
+    }
+}
+
+fn limits_of(settings: &Settings) -> InstanceLimits {
+    let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let limits = &settings.limits;
+    InstanceLimits {
+        memory_bytes: size(limits.memory),
+        table_elements: size(limits.table_elements),
+        tensor_bytes: size(limits.tensors),
+        log_bytes: size(limits.log_bytes),
+        output_rows: size(limits.output_rows),
+        output_bytes: size(limits.output_bytes),
+    }
+}
+
+fn broken_off(from: Tally, error: &JobError) -> Summary {
+    let end = End::Failed(fault::chain(error));
+    Summary { tally: from, retries: 0, device_time: std::time::Duration::ZERO, end }
+}
+
+fn record(
+    job: &Job<'_>,
+    header: &Header,
+    device: DeviceRecord,
+    summary: &Summary,
+    (started, began): (SystemTime, Instant),
+) -> Record {
+    let seconds = began.elapsed().as_secs_f64();
+    let time = |t| humantime::format_rfc3339_millis(t).to_string();
+    let files = summary.tally.files - job.from.files;
+    Record {
+        name: header.job.clone(),
+        state: State::of(&summary.end),
+        error: if let End::Failed(reason) = &summary.end { Some(reason.clone()) } else { None },
+        started: time(started),
+        ended: time(SystemTime::now()),
+        seconds: rounded(seconds),
+        resumed: job.from.mini_batches > 0,
+        counts: Counts::new(summary, job.plan.file_count(), job.plan.mini_batch_count()),
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        files_per_second: rounded(files as f64 / seconds.max(1e-9)),
+        device_seconds: rounded(summary.device_time.as_secs_f64()),
+        device,
+        deployment: job.services.deployment.clone(),
+        script: header.script.clone(),
+        model: header.model.clone(),
+        predictions: (job.settings.output_action == OutputAction::AppendRow)
+            .then(|| job.settings.output_file_name.clone()),
+        settings: job.settings.clone(),
+    }
+}
+
+/// To the millisecond, or three digits after the point.
+fn rounded(x: f64) -> f64 {
+    (x * 1000.0).round() / 1000.0
+}
+
+fn to_json(record: &Record) -> Value {
+    serde_json::to_value(record).expect("a record of plain values is JSON; this is a bug")
+}
