@@ -7,15 +7,14 @@ use clap::Args;
 use scorehost::infer::{Port, element_name, shape_text};
 use scorehost::service::{self, DeploymentFacts, ModelFacts, ScriptFacts};
 
-use super::{COMPLETED, say};
+use super::{COMPLETED, NamedArgs, say};
 
 #[derive(Args)]
 pub(crate) struct CheckArgs {
     /// A script (.wasm) or a deployment (.yml)
     path: PathBuf,
-    /// ONNX Runtime's shared library, to try the model on as well
-    #[arg(long, value_name = "LIBRARY", env = "ORT_DYLIB_PATH")]
-    onnxruntime: Option<PathBuf>,
+    #[command(flatten)]
+    named: NamedArgs,
     /// Print the facts as JSON
     #[arg(long)]
     json: bool,
@@ -25,7 +24,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     let is_deployment =
         args.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("yml") || e.eq_ignore_ascii_case("yaml"));
     if is_deployment {
-        let facts = service::check_deployment(&args.path, args.onnxruntime.as_deref())?;
+        let facts = service::check_deployment(&args.path, &args.named.named())?;
         if args.json {
             say!("{}", serde_json::to_string_pretty(&facts).context("the facts are not JSON")?);
         } else {

@@ -4,6 +4,7 @@
 mod check;
 mod demo;
 mod devices;
+mod gallery;
 mod progress;
 mod report;
 mod run;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use scorehost::fault::Fault;
-use scorehost::infer::device::Device;
+use scorehost::infer::device::{Device, Named};
 use scorehost::service::ServiceError;
 
 /// Scores folders of files with sandboxed WebAssembly scripts.
@@ -37,15 +38,21 @@ enum Verb {
     Demo(demo::DemoArgs),
 }
 
-/// Where models run.
+/// What is named beside the device.
 #[derive(Args, Clone)]
-struct DeviceArgs {
-    /// Where models run [default: the deployment's, which is auto]
-    #[arg(long, value_enum)]
-    device: Option<DeviceName>,
+struct NamedArgs {
+    /// The GPU adapter: its number, part of its name, or `software`
+    #[arg(long, value_name = "ADAPTER", env = "SCOREHOST_ADAPTER")]
+    adapter: Option<String>,
     /// ONNX Runtime's shared library; the one in PyPI's onnxruntime package works
     #[arg(long, value_name = "LIBRARY", env = "ORT_DYLIB_PATH")]
     onnxruntime: Option<PathBuf>,
+}
+
+impl NamedArgs {
+    fn named(&self) -> Named {
+        Named { onnxruntime: self.onnxruntime.clone(), adapter: self.adapter.clone() }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -11,7 +11,7 @@ use scorehost::output::Existing;
 use scorehost::service::{self, Outcome, RunRequest};
 
 use super::progress::Watcher;
-use super::{COMPLETED, DeviceArgs, FAILED, INTERRUPTED, say};
+use super::{COMPLETED, DeviceName, FAILED, INTERRUPTED, NamedArgs, say};
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
@@ -27,8 +27,11 @@ pub(crate) struct RunArgs {
     /// Replace a setting: --set settings.mini_batch_size=5
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
+    /// Where models run [default: the deployment's, which is auto]
+    #[arg(long, value_enum)]
+    device: Option<DeviceName>,
     #[command(flatten)]
-    device: DeviceArgs,
+    named: NamedArgs,
     /// Replace an earlier output
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
@@ -54,8 +57,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
         input: args.input.clone(),
         output: args.output.clone(),
         set: args.set.clone(),
-        device: args.device.device.map(Into::into),
-        onnxruntime: args.device.onnxruntime.clone(),
+        device: args.device.map(Into::into),
+        named: args.named.named(),
         existing: match (args.overwrite, args.resume) {
             (true, _) => Existing::Overwrite,
             (_, true) => Existing::Resume,

@@ -22,13 +22,22 @@ pub enum Device {
     OnnxRuntime,
 }
 
+/// What a user names beside the device.
+#[derive(Clone, Debug, Default)]
+pub struct Named {
+    /// ONNX Runtime's shared library.
+    pub onnxruntime: Option<PathBuf>,
+    /// The GPU adapter: its number, part of its name, or `software`. Only so is a software adapter taken.
+    pub adapter: Option<String>,
+}
+
 /// What to choose for.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     /// What was asked for.
     pub device: Device,
-    /// ONNX Runtime's shared library, where one is named.
-    pub onnxruntime: Option<PathBuf>,
+    /// What was named beside it.
+    pub named: &'a Named,
     /// The model that has to run.
     pub model: Option<&'a Path>,
 }
@@ -48,14 +57,14 @@ pub struct Chosen {
 /// # Errors
 /// If the named device is not to be had or cannot run the model; for `auto`, if no device can.
 pub fn choose(request: &Request<'_>) -> Result<Chosen, InferError> {
-    let named = |backend: Arc<dyn Backend>| {
+    let asked_for = |backend: Arc<dyn Backend>| {
         let reason = format!("`{}` was asked for", backend.name());
         open(backend, reason, request.model)
     };
     match request.device {
-        Device::Gpu => named(gpu(true)?),
-        Device::Cpu => named(cpu()?),
-        Device::OnnxRuntime => named(onnxruntime(request.onnxruntime.as_deref())?),
+        Device::Gpu => asked_for(gpu(request.named)?),
+        Device::Cpu => asked_for(cpu()?),
+        Device::OnnxRuntime => asked_for(onnxruntime(request.named)?),
         Device::Auto => choose_best(request),
     }
 }
@@ -63,15 +72,14 @@ pub fn choose(request: &Request<'_>) -> Result<Chosen, InferError> {
 fn choose_best(request: &Request<'_>) -> Result<Chosen, InferError> {
     let mut against = Vec::new();
     let mut passed = |device: &str, error: &InferError| against.push(format!("not {device}: {}", fault::chain(error)));
-    match gpu(false).and_then(|gpu| open(gpu, "a GPU is there".into(), request.model)) {
+    match gpu(request.named).and_then(|gpu| open(gpu, "a GPU is there, which is the fastest".into(), request.model)) {
         Ok(chosen) => return Ok(chosen),
         // A model that cannot be read is no better on another device.
         Err(error @ (InferError::Read { .. } | InferError::Invalid { .. })) => return Err(error),
         Err(error) => passed("gpu", &error),
     }
-    if let Some(library) = &request.onnxruntime {
-        let opened = onnxruntime(Some(library));
-        match opened.and_then(|ort| open(ort, "its library is named".into(), request.model)) {
+    if request.named.onnxruntime.is_some() {
+        match onnxruntime(request.named).and_then(|ort| open(ort, "its library is named".into(), request.model)) {
             Ok(chosen) => return Ok(Chosen { reason: because(&chosen.reason, &against), ..chosen }),
             // Naming a library is asking for it; going on without would be silently slower.
             Err(error) => return Err(error),
@@ -99,29 +107,35 @@ pub fn threads() -> usize {
 }
 
 #[cfg(feature = "gpu")]
-fn gpu(software_too: bool) -> Result<Arc<dyn Backend>, InferError> {
+fn gpu(named: &Named) -> Result<Arc<dyn Backend>, InferError> {
     use super::gpu::{Gpu, Selector};
-    let selector = if software_too { Selector::Any } else { Selector::Hardware };
+    let selector = match named.adapter.as_deref() {
+        None => Selector::Best,
+        Some("software") => Selector::Software,
+        Some(text) => text.parse().map_or_else(|_| Selector::Named(text.to_owned()), Selector::Index),
+    };
     Ok(Arc::new(Gpu::open(&selector)?))
 }
 
 #[cfg(not(feature = "gpu"))]
-fn gpu(_software_too: bool) -> Result<Arc<dyn Backend>, InferError> {
+fn gpu(_named: &Named) -> Result<Arc<dyn Backend>, InferError> {
     Err(InferError::Unavailable { backend: "gpu", reason: "this build is without the feature `gpu`".into() })
 }
 
 #[cfg(feature = "onnxruntime")]
-fn onnxruntime(library: Option<&Path>) -> Result<Arc<dyn Backend>, InferError> {
+fn onnxruntime(named: &Named) -> Result<Arc<dyn Backend>, InferError> {
     use super::onnxruntime::OnnxRuntime;
-    let library = library.ok_or_else(|| InferError::Unavailable {
+    let library = named.onnxruntime.as_deref().ok_or_else(|| InferError::Unavailable {
         backend: "onnxruntime",
-        reason: "no library is named; set ORT_DYLIB_PATH or --onnxruntime to libonnxruntime.so".into(),
+        reason: "no library is named\nhint: set ORT_DYLIB_PATH or --onnxruntime to libonnxruntime.so; the one in PyPI's \
+                 package onnxruntime works"
+            .into(),
     })?;
     Ok(Arc::new(OnnxRuntime::open(library, threads())?))
 }
 
 #[cfg(not(feature = "onnxruntime"))]
-fn onnxruntime(_library: Option<&Path>) -> Result<Arc<dyn Backend>, InferError> {
+fn onnxruntime(_named: &Named) -> Result<Arc<dyn Backend>, InferError> {
     Err(InferError::Unavailable {
         backend: "onnxruntime",
         reason: "this build is without the feature `onnxruntime`".into(),

@@ -3,6 +3,17 @@
 //! What goes in: an ONNX file below a deployment's model folder, and tensors. What comes out: tensors.
 //! Every backend is one [`Backend`]; backends never name each other. Choosing one is [`device`]'s.
 
+pub mod cpu;
+pub mod device;
+#[cfg(feature = "gpu")]
+pub mod gpu;
+#[cfg(feature = "gpu")]
+pub mod graph;
+#[cfg(feature = "gpu")]
+pub mod onnx;
+#[cfg(feature = "onnxruntime")]
+pub mod onnxruntime;
+mod rows;
 pub mod session;
 
 use std::path::{Path, PathBuf};

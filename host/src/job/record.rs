@@ -54,6 +54,9 @@ pub struct Record {
     pub files_per_second: f64,
     /// Time that models took on their device in this run.
     pub device_seconds: f64,
+    /// The most memory that this process held, where the system tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_memory_bytes: Option<u64>,
     /// Where models ran, and why there.
     pub device: DeviceRecord,
     /// The deployment's name.
@@ -123,4 +126,12 @@ pub struct Digest {
     pub name: String,
     /// `sha256:` and hexadecimal digits.
     pub digest: String,
+}
+
+/// The most memory that this process held so far: Linux's `VmHWM`.
+pub fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
 }

@@ -1,8 +1,6 @@
 //! The contract's bindings, generated from `wit/`. What may wait is `async`: the script's fibre is suspended, and a
 //! deadline can end it. What only reads state is not, and costs tens of nanoseconds.
 
-#![expect(missing_docs, reason = "generated; the texts are in wit/")]
-
 wasmtime::component::bindgen!({
     path: "../wit",
     world: "scoring-script",

@@ -10,7 +10,7 @@ use super::run::{device_of, open_script};
 use crate::deployment::{Settings, Spec};
 use crate::fault;
 use crate::infer::Port;
-use crate::infer::device::{self, Device, Request};
+use crate::infer::device::{self, Device, Named, Request};
 use crate::script::{CompileCache, Engine, Interfaces, Models, Script};
 
 /// Facts of a script.
@@ -76,7 +76,7 @@ pub fn check_script(path: &Path) -> Result<ScriptFacts, ServiceError> {
 ///
 /// # Errors
 /// If a job of it would be refused.
-pub fn check_deployment(path: &Path, onnxruntime: Option<&Path>) -> Result<DeploymentFacts, ServiceError> {
+pub fn check_deployment(path: &Path, named: &Named) -> Result<DeploymentFacts, ServiceError> {
     let deployment = Spec::read(path)?.resolve()?;
     let engine = Engine::new().map_err(ServiceError::Engine)?;
     let began = Instant::now();
@@ -89,16 +89,16 @@ pub fn check_deployment(path: &Path, onnxruntime: Option<&Path>) -> Result<Deplo
     });
     let asked = device_of(deployment.settings.device);
     let devices = match asked {
-        Device::Auto => [Some(Device::Gpu), onnxruntime.map(|_| Device::OnnxRuntime), Some(Device::Cpu)],
-        named => [Some(named), None, None],
+        Device::Auto => [Some(Device::Gpu), named.onnxruntime.as_ref().map(|_| Device::OnnxRuntime), Some(Device::Cpu)],
+        other => [Some(other), None, None],
     };
     let devices: Vec<_> = match &model {
         None => Vec::new(),
-        Some(file) => devices.into_iter().flatten().map(|d| model_facts(d, onnxruntime, file)).collect(),
+        Some(file) => devices.into_iter().flatten().map(|d| model_facts(d, named, file)).collect(),
     };
     // What a job would do decides whether the check passes.
     if model.is_some() && devices.iter().all(|d| d.refusal.is_some()) {
-        device::choose(&request(asked, onnxruntime, model.as_deref()))?;
+        device::choose(&Request { device: asked, named, model: model.as_deref() })?;
     }
     Ok(DeploymentFacts {
         name: deployment.name,
@@ -110,11 +110,7 @@ pub fn check_deployment(path: &Path, onnxruntime: Option<&Path>) -> Result<Deplo
     })
 }
 
-fn request<'a>(device: Device, onnxruntime: Option<&Path>, model: Option<&'a Path>) -> Request<'a> {
-    Request { device, onnxruntime: onnxruntime.map(Path::to_owned), model }
-}
-
-fn model_facts(device: Device, onnxruntime: Option<&Path>, file: &Path) -> ModelFacts {
+fn model_facts(device: Device, named: &Named, file: &Path) -> ModelFacts {
     let name = match device {
         Device::Auto => "auto",
         Device::Gpu => "gpu",
@@ -123,7 +119,7 @@ fn model_facts(device: Device, onnxruntime: Option<&Path>, file: &Path) -> Model
     };
     let mut facts =
         ModelFacts { device: name.into(), description: None, refusal: None, inputs: vec![], outputs: vec![] };
-    match device::choose(&request(device, onnxruntime, Some(file))) {
+    match device::choose(&Request { device, named, model: Some(file) }) {
         Ok(chosen) => {
             facts.description = Some(chosen.backend.describe());
             if let Some(session) = chosen.session {

@@ -11,9 +11,9 @@ use sha2::{Digest as _, Sha256};
 use super::ServiceError;
 use crate::deployment::{self, Deployment, OutputAction, OutputFormat, Settings, Spec};
 use crate::fault;
-use crate::infer::device::{self, Chosen, Device};
+use crate::infer::device::{self, Chosen, Device, Named};
 use crate::job::plan::Plan;
-use crate::job::record::{Counts, DeviceRecord, Digest, Record, State};
+use crate::job::record::{Counts, DeviceRecord, Digest, Record, State, peak_memory_bytes};
 use crate::job::tally::Tally;
 use crate::job::{self, Control, End, Job, JobError, Progress, Summary};
 use crate::output::{Existing, Format, Output, OutputOptions, Resumed};
@@ -35,8 +35,8 @@ pub struct RunRequest {
     pub set: Vec<(String, String)>,
     /// Where models run, if not where the deployment says.
     pub device: Option<Device>,
-    /// ONNX Runtime's shared library.
-    pub onnxruntime: Option<PathBuf>,
+    /// What is named beside the device.
+    pub named: Named,
     /// What becomes of an earlier output.
     pub existing: Existing,
 }
@@ -162,7 +162,7 @@ fn open_models(
     views: &Views,
 ) -> Result<(Models, DeviceRecord), ServiceError> {
     let device = request.device.unwrap_or(device_of(deployment.settings.device));
-    let (chosen, models) = choose_models(device, request.onnxruntime.clone(), views.model.as_deref())?;
+    let (chosen, models) = choose_models(device, &request.named, views.model.as_deref())?;
     let record = DeviceRecord {
         name: chosen.backend.name().into(),
         description: chosen.backend.describe(),
@@ -173,14 +173,14 @@ fn open_models(
 
 /// The backend for a model folder, with its only model open on it, so that a refusal comes before the first
 /// mini-batch. A folder of several is opened by the script.
-pub(super) fn choose_models(
+fn choose_models(
     device: Device,
-    onnxruntime: Option<PathBuf>,
+    named: &Named,
     folder: Option<&Path>,
 ) -> Result<(Chosen, Models), ServiceError> {
     let only = folder.and_then(|folder| Some((folder, Models::find_only(folder).ok()?)));
     let file = only.as_ref().map(|(folder, only)| folder.join(only));
-    let chosen = device::choose(&device::Request { device, onnxruntime, model: file.as_deref() })?;
+    let chosen = device::choose(&device::Request { device, named, model: file.as_deref() })?;
     let models = Models::new(folder, Arc::clone(&chosen.backend));
     if let (Some(file), Some(session)) = (&file, &chosen.session) {
         models.keep(file, session.clone());
@@ -397,6 +397,7 @@ fn record(
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         files_per_second: rounded(files as f64 / seconds.max(1e-9)),
         device_seconds: rounded(summary.device_time.as_secs_f64()),
+        peak_memory_bytes: peak_memory_bytes(),
         device,
         deployment: job.services.deployment.clone(),
         script: header.script.clone(),

@@ -1,0 +1,131 @@
+//! `devices`: what models can run on, and whether it computes right.
+
+use clap::Args;
+use scorehost::infer::device::{self, Device, Request};
+
+use super::{COMPLETED, NamedArgs, say};
+
+#[derive(Args)]
+pub(crate) struct DevicesArgs {
+    #[command(flatten)]
+    named: NamedArgs,
+    /// Print the facts as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// An engine that needs no adapter.
+#[derive(serde::Serialize)]
+struct Engine {
+    name: &'static str,
+    /// The engine in words, or why it is not to be had.
+    description: String,
+    available: bool,
+}
+
+pub(crate) fn devices(args: &DevicesArgs) -> anyhow::Result<u8> {
+    let named = args.named.named();
+    let engine = |name, device| {
+        let chosen = device::choose(&Request { device, named: &named, model: None });
+        match chosen {
+            Ok(chosen) => Engine { name, description: chosen.backend.describe(), available: true },
+            Err(error) => {
+                let text = scorehost::fault::chain(&error);
+                // The cure fits another line than this list has.
+                let reason = text.split("\nhint:").next().unwrap_or_default().to_owned();
+                Engine { name, description: reason, available: false }
+            }
+        }
+    };
+    let engines = [engine("cpu", Device::Cpu), engine("onnxruntime", Device::OnnxRuntime)];
+    let adapters = adapters();
+    if args.json {
+        say!("{}", serde_json::to_string_pretty(&serde_json::json!({ "adapters": adapters, "engines": engines }))?);
+        return Ok(COMPLETED);
+    }
+    print_adapters(&adapters);
+    for Engine { name, description, available } in &engines {
+        say!("{name}: {}{description}", if *available { "" } else { "no: " });
+    }
+    let chosen = device::choose(&Request { device: Device::Auto, named: &named, model: None })?;
+    say!("auto takes {}, since {}", chosen.backend.name(), chosen.reason);
+    Ok(COMPLETED)
+}
+
+#[cfg(feature = "gpu")]
+use gpu::{adapters, print_adapters};
+
+#[cfg(feature = "gpu")]
+mod gpu {
+    use scorehost::infer::gpu::{AdapterReport, Gpu, Report, Selector, list_adapters};
+
+    use super::say;
+
+    /// An adapter, and what its self-test found or why it does not open.
+    #[derive(serde::Serialize)]
+    pub(super) struct Adapter {
+        adapter: AdapterReport,
+        report: Result<Report, String>,
+    }
+
+    pub(super) fn adapters() -> Vec<Adapter> {
+        let open = |(i, adapter)| {
+            let opened = Gpu::open(&Selector::Index(i));
+            Adapter { adapter, report: opened.map(|gpu| gpu.report().clone()).map_err(|e| scorehost::fault::chain(&e)) }
+        };
+        list_adapters().into_iter().enumerate().map(open).collect()
+    }
+
+    pub(super) fn print_adapters(adapters: &[Adapter]) {
+        if adapters.is_empty() {
+            say!("gpu: no adapter (Vulkan, Metal or DirectX 12) was found");
+        }
+        for (i, Adapter { adapter, report }) in adapters.iter().enumerate() {
+            say!("gpu {i}: {adapter}");
+            if adapter.is_software() {
+                say!("  computed by the processor: taken only as `--adapter software`, never by auto");
+            }
+            print_abilities(adapter);
+            match report {
+                Err(reason) => say!("  does not open: {reason}"),
+                Ok(report) => print_families(report),
+            }
+        }
+    }
+
+    fn print_abilities(adapter: &AdapterReport) {
+        let mib = |bytes: u64| bytes >> 20;
+        say!(
+            "  buffers up to {} MiB, {} MiB of one in a shader; {} KiB workgroup memory, {} invocations",
+            mib(adapter.buffer_bytes),
+            mib(adapter.binding_bytes),
+            adapter.workgroup_bytes >> 10,
+            adapter.workgroup_invocations
+        );
+        let subgroup = adapter.subgroup.map_or_else(|| "none".to_owned(), |(least, most)| format!("{least} to {most}"));
+        let matrices = if adapter.matrices.is_empty() { "none".to_owned() } else { adapter.matrices.join(", ") };
+        let halves = if adapter.half_floats { "yes" } else { "no" };
+        say!("  16-bit floats: {halves}; subgroups: {subgroup}; cooperative matrices: {matrices}");
+    }
+
+    fn print_families(report: &Report) {
+        for family in &report.families {
+            match (&family.reason, family.error) {
+                (None, Some(error)) => say!("  {:?}: passed its self-test, error {error:.1e}", family.family),
+                (reason, _) => {
+                    say!("  {:?}: off: {}", family.family, reason.as_deref().unwrap_or("it gave no result"));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "gpu"))]
+fn adapters() -> Vec<()> {
+    Vec::new()
+}
+
+#[cfg(not(feature = "gpu"))]
+fn print_adapters(_adapters: &[()]) {
+    say!("gpu: this build is without the feature `gpu`");
+}

@@ -1,0 +1,99 @@
+//! Each kernel family against its twin, on small layers, on the device that will run it.
+//!
+//! Drivers compile shaders, and some compile them wrongly: what cannot be trusted here is switched off.
+
+use std::sync::Arc;
+
+use super::cases::{self, Case};
+use super::engine::Engine;
+use super::kernel::Family;
+use super::model::GpuModel;
+use super::twin;
+use crate::fault::chain;
+use crate::infer::{InferError, Model};
+
+/// The most that a result may differ from its twin's, as a part of the layer's root mean square: 32-bit sums in another
+/// order stay well below.
+pub(super) const TOLERANCE: f32 = 1e-4;
+
+/// What the self-test found out about one family.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct FamilyReport {
+    /// Which family.
+    pub family: Family,
+    /// Whether its results are right; models that need one that is not are refused.
+    pub passed: bool,
+    /// The largest error, as a part of the layer's root mean square; absent if there was no result.
+    pub error: Option<f32>,
+    /// What went wrong.
+    pub reason: Option<String>,
+}
+
+/// Tests every family, the one that loads inputs first.
+pub(super) fn run(engine: &Arc<Engine>) -> Vec<FamilyReport> {
+    let cases = cases::all();
+    let mut reports: Vec<FamilyReport> = Vec::new();
+    for family in Family::ALL {
+        let mut all = cases.iter().filter(|case| case.family == family);
+        let report = match all.next() {
+            None => FamilyReport { family, passed: false, error: None, reason: Some("it has no test".into()) },
+            Some(case) => verdict(family, case.name, compare(engine, case, &Family::ALL)),
+        };
+        reports.push(report);
+    }
+    reports
+}
+
+fn verdict(family: Family, case: &str, compared: Result<f32, InferError>) -> FamilyReport {
+    match compared {
+        Ok(error) if error <= TOLERANCE => FamilyReport { family, passed: true, error: Some(error), reason: None },
+        Ok(error) => {
+            let reason = format!("its results for `{case}` are wrong by {error:.1e} of their size");
+            FamilyReport { family, passed: false, error: error.is_finite().then_some(error), reason: Some(reason) }
+        }
+        Err(error) => FamilyReport { family, passed: false, error: None, reason: Some(chain(&error)) },
+    }
+}
+
+/// The largest difference between a case on the device and on the twins; infinite for NaN.
+pub(super) fn compare(engine: &Arc<Engine>, case: &Case, families: &[Family]) -> Result<f32, InferError> {
+    let model = GpuModel::compile(Arc::clone(engine), case.graph.clone(), families)?;
+    let inputs = case.inputs(case.batch);
+    let made = model.run(&inputs)?;
+    let wanted = twin::run(&case.graph, &inputs);
+    let errors = made.iter().zip(&wanted).map(|(made, wanted)| largest_error(made.f32().unwrap_or(&[]), wanted));
+    Ok(errors.fold(0.0, f32::max))
+}
+
+/// The largest difference as a part of the root mean square of what is wanted; infinite where a number is missing or NaN.
+pub(super) fn largest_error(made: &[f32], wanted: &[f32]) -> f32 {
+    if made.len() != wanted.len() || made.iter().any(|v| v.is_nan()) {
+        return f32::INFINITY;
+    }
+    let squares: f64 = wanted.iter().map(|&w| f64::from(w).powi(2)).sum();
+    #[expect(clippy::cast_precision_loss, reason = "a mean")]
+    let size = (squares / wanted.len().max(1) as f64).sqrt().max(1e-30);
+    let largest = made.iter().zip(wanted).map(|(m, w)| f64::from((m - w).abs())).fold(0.0, f64::max);
+    #[expect(clippy::cast_possible_truncation, reason = "a ratio for people")]
+    let error = (largest / size) as f32;
+    if error.is_nan() { f32::INFINITY } else { error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn not_a_number_counts_as_wrong() {
+        let cases: [(&[f32], &[f32], bool); 5] = [
+            (&[1.0, 2.0], &[1.0, 2.0], true),
+            (&[1.0, f32::NAN], &[1.0, 2.0], false),
+            (&[1.0], &[1.0, 2.0], false),
+            (&[0.0, 0.0], &[1.0, 2.0], false),
+            (&[1.0, f32::INFINITY], &[1.0, 2.0], false),
+        ];
+        for (made, wanted, right) in cases {
+            assert_eq!(verdict(Family::Pool, "a layer", Ok(largest_error(made, wanted))).passed, right, "{made:?}");
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The engine on a device: kernels against twins, batches against single pictures, whole networks.
+//!
+//! Without a device these skip and say so; `REQUIRE=gpu`, or a CI, turns that into a failure. A software Vulkan driver
+//! serves.
+
+use std::sync::{Arc, OnceLock};
+
+use super::super::graph;
+use std::path::PathBuf;
+
+use super::super::onnx::write::{Attr, Model as File};
+use super::super::onnx::{Numbers as Numbers_, parse};
+use super::cases::{self, Numbers};
+use super::*;
+use crate::tensor::{Element, Tensor};
+
+/// The device that all tests share: a real one if there is one, else a software one.
+fn gpu() -> Option<&'static Gpu> {
+    static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
+    let gpu = GPU.get_or_init(|| {
+        let opened = Gpu::open(&Selector::Best).or_else(|_| Gpu::open(&Selector::Software));
+        match opened {
+            Ok(gpu) => {
+                println!("on {}", gpu.describe());
+                Some(gpu)
+            }
+            Err(error) => {
+                let required = std::env::var("REQUIRE").is_ok_and(|list| list.split(',').any(|word| word == "gpu"));
+                assert!(!required && std::env::var_os("CI").is_none(), "a GPU is required: {error}");
+                None
+            }
+        }
+    });
+    if gpu.is_none() {
+        println!("skipped: no GPU and no software Vulkan driver");
+    }
+    gpu.as_ref()
+}
+
+#[test]
+fn every_kernel_agrees_with_its_twin() {
+    let Some(gpu) = gpu() else { return };
+    for case in cases::all() {
+        let error = selftest::compare(&gpu.engine, &case, &Family::ALL).unwrap();
+        println!("{:>12}  {:<40} {error:.1e}", case.family.entry(), case.name);
+        assert!(error <= selftest::TOLERANCE, "{}: {error}", case.name);
+    }
+}
+
+#[test]
+fn every_family_passes_the_self_test_and_the_report_says_so() {
+    let Some(gpu) = gpu() else { return };
+    assert_eq!(gpu.report().families.len(), Family::ALL.len());
+    assert!(gpu.report().families.iter().all(|family| family.passed), "{:?}", gpu.report().families);
+    assert!(gpu.report().adapter.binding_bytes >= 1 << 27 && !gpu.describe().contains("switched off"));
+}
+
+#[test]
+fn a_family_that_is_off_is_refused_by_name() {
+    let Some(gpu) = gpu() else { return };
+    let case = cases::all().into_iter().find(|case| case.family == Family::Softmax).unwrap();
+    let families: Vec<Family> = Family::ALL.into_iter().filter(|&family| family != Family::Softmax).collect();
+    let Err(error) = GpuModel::compile(Arc::clone(&gpu.engine), case.graph, &families) else { panic!() };
+    assert!(error.to_string().contains("`softmax` failed their self-test"), "{error}");
+}
+
+/// Runs `model` on the first `count` rows of `inputs`.
+fn some(model: &dyn Model, inputs: &[Tensor], start: usize, count: usize) -> Vec<u32> {
+    let part: Vec<Tensor> = inputs.iter().map(|input| input.slice(start, count).unwrap()).collect();
+    model.run(&part).unwrap()[0].f32().unwrap().iter().map(|v| v.to_bits()).collect()
+}
+
+#[test]
+fn a_picture_gives_the_same_bits_in_every_batch() {
+    let Some(gpu) = gpu() else { return };
+    for case in cases::all() {
+        // More rows than a software adapter takes at a time, and than a tile has rows of a vector.
+        let rows = 37;
+        let inputs = case.inputs(rows);
+        let model = gpu.compile(case.graph.clone()).unwrap();
+        let all = some(&*model, &inputs, 0, rows);
+        let row = all.len() / rows;
+        for (start, count) in [(0, 1), (36, 1), (5, 7), (3, 16), (1, 36)] {
+            let part = some(&*model, &inputs, start, count);
+            assert_eq!(part, all[start * row..][..count * row], "{}: rows {start} to {}", case.name, start + count);
+        }
+    }
+}
+
+#[test]
+fn a_batch_beyond_the_micro_batch_and_an_empty_one_run() {
+    let Some(gpu) = gpu() else { return };
+    let case = cases::all().into_iter().find(|case| case.family == Family::Pool).unwrap();
+    let model = GpuModel::compile(Arc::clone(&gpu.engine), case.graph.clone(), &Family::ALL).unwrap();
+    let rows = usize::try_from(model.images_at_a_time()).unwrap() * 2 + 1;
+    let inputs = case.inputs(rows);
+    let made = model.run(&inputs).unwrap();
+    assert_eq!(made[0].rows(), rows);
+    assert!(
+        selftest::largest_error(made[0].f32().unwrap(), &twin::run(&case.graph, &inputs)[0]) <= selftest::TOLERANCE
+    );
+    assert_eq!(model.run(&case.inputs(0)).unwrap()[0].rows(), 0);
+}
+
+#[test]
+fn several_threads_get_their_own_results() {
+    let Some(gpu) = gpu() else { return };
+    let case = cases::all().into_iter().find(|case| case.family == Family::ConvTiled).unwrap();
+    let model = gpu.compile(case.graph.clone()).unwrap();
+    let inputs = case.inputs(12);
+    let all = some(&*model, &inputs, 0, 12);
+    let row = all.len() / 12;
+    std::thread::scope(|scope| {
+        for start in 0..6 {
+            let (model, inputs, all) = (&*model, &inputs, &all);
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    assert_eq!(some(model, inputs, start, 6), all[start * row..][..6 * row]);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_lost_device_is_a_transient_failure() {
+    if gpu().is_none() {
+        return;
+    }
+    // One of its own, since the others need theirs.
+    let lost = Gpu::open(&Selector::Best).or_else(|_| Gpu::open(&Selector::Software)).unwrap();
+    let case = cases::all().into_iter().find(|case| case.family == Family::Pool).unwrap();
+    let model = lost.compile(case.graph.clone()).unwrap();
+    model.run(&case.inputs(1)).unwrap();
+    lost.engine.device.destroy();
+    let error = model.run(&case.inputs(1)).unwrap_err();
+    assert!(matches!(error, InferError::Device { transient: true, .. }), "{error}");
+    let Err(error) = lost.compile(case.graph.clone()) else { panic!("compiled on a lost device") };
+    assert!(matches!(error, InferError::Device { transient: true, .. }), "{error}");
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_refused() {
+    let Some(gpu) = gpu() else { return };
+    let case = cases::all().into_iter().find(|case| case.family == Family::Concat).unwrap();
+    let model = gpu.compile(case.graph.clone()).unwrap();
+    let mut inputs = case.inputs(2);
+    assert!(matches!(model.run(&inputs[..1]), Err(InferError::Input(_))));
+    inputs[1] = inputs[1].slice(0, 1).unwrap();
+    assert!(matches!(model.run(&inputs), Err(InferError::Input(_))));
+    inputs[1] = Tensor::from_f32(vec![2, 1], vec![0.0; 2]).unwrap();
+    assert!(matches!(model.run(&inputs), Err(InferError::Input(_))));
+}
+
+/// Every file of small networks that users bring, each with another way to say things.
+fn files() -> Vec<(&'static str, File)> {
+    let mut numbers = Numbers::new(99);
+    let mut list = |count: usize| numbers.list(count);
+    let picture = [None, Some(3), Some(12), Some(10)];
+    let bytes = [None, Some(12), Some(10), Some(3)];
+    let floats = Attr::Ints;
+    vec![
+        (
+            "zero-padded shortcut of a ResNet for CIFAR",
+            File::new(13)
+                .input("x", 1, &picture)
+                .floats("w", &[8, 3, 3, 3], &list(216))
+                .node("Conv", &["x", "w"], &["c"], &[("pads", floats(&[1; 4])), ("strides", floats(&[2, 2]))])
+                .integers("s", &[2], &[0, 0])
+                .integers("e", &[2], &[i64::MAX, i64::MAX])
+                .integers("a", &[2], &[2, 3])
+                .integers("t", &[2], &[2, 2])
+                .node("Slice", &["x", "s", "e", "a", "t"], &["half"], &[])
+                .integers("p", &[8], &[0, 2, 0, 0, 0, 3, 0, 0])
+                .node("Pad", &["half", "p"], &["short"], &[])
+                .node("Add", &["c", "short"], &["sum"], &[])
+                .node("Relu", &["sum"], &["y"], &[])
+                .output("y", 1, &[None, Some(8), Some(6), Some(5)]),
+        ),
+        (
+            "bytes with channels last, preprocessing, softmax",
+            File::new(13)
+                .input("x", 2, &bytes)
+                .node("Cast", &["x"], &["f"], &[("to", Attr::Int(1))])
+                .floats("mean", &[3], &[103.9, 116.8, 123.7])
+                .node("Sub", &["f", "mean"], &["m"], &[])
+                .floats("scale", &[1], &[0.017])
+                .node("Mul", &["m", "scale"], &["n"], &[])
+                .node("Transpose", &["n"], &["t"], &[("perm", floats(&[0, 3, 1, 2]))])
+                .integers("p", &[8], &[0, 0, 3, 3, 0, 0, 3, 3])
+                .node("Pad", &["t", "p"], &["padded"], &[])
+                .floats("w", &[6, 3, 7, 7], &list(882))
+                .node("Conv", &["padded", "w"], &["c"], &[("strides", floats(&[2, 2]))])
+                .node(
+                    "MaxPool",
+                    &["c"],
+                    &["q"],
+                    &[("kernel_shape", floats(&[3, 3])), ("strides", floats(&[2, 2])), ("pads", floats(&[1; 4]))],
+                )
+                .node("Transpose", &["q"], &["last"], &[("perm", floats(&[0, 2, 3, 1]))])
+                .integers("shape", &[2], &[-1, 54])
+                .node("Reshape", &["last", "shape"], &["flat"], &[])
+                .floats("fc", &[54, 7], &list(378))
+                .node("MatMul", &["flat", "fc"], &["l"], &[])
+                .floats("b", &[7], &list(7))
+                .node("Add", &["l", "b"], &["logits"], &[])
+                .node("Softmax", &["logits"], &["y"], &[])
+                .output("y", 1, &[None, Some(7)]),
+        ),
+        (
+            "squeeze and excitation, groups, two outputs' worth of reading",
+            File::new(17)
+                .input("x", 1, &picture)
+                .floats("w", &[8, 3, 1, 1], &list(24))
+                .node("Conv", &["x", "w"], &["c"], &[])
+                .floats("g", &[8, 2, 3, 3], &list(144))
+                .node("Conv", &["c", "g"], &["d"], &[("group", Attr::Int(4)), ("pads", floats(&[1; 4]))])
+                .integers("hw", &[2], &[2, 3])
+                .node("ReduceMean", &["d"], &["mean"], &[("axes", floats(&[2, 3]))])
+                .floats("v", &[8, 8, 1, 1], &list(64))
+                .node("Conv", &["mean", "v"], &["gate"], &[])
+                .node("Clip", &["gate"], &["gate6"], &[("min", Attr::Float(0.0)), ("max", Attr::Float(6.0))])
+                .node("Mul", &["gate6", "d"], &["scaled"], &[])
+                .node("Concat", &["scaled", "c"], &["both"], &[("axis", Attr::Int(1))])
+                .node("Flatten", &["both"], &["flat"], &[])
+                .node("Identity", &["flat"], &["y"], &[])
+                .output("y", 1, &[None, Some(1920)]),
+        ),
+    ]
+}
+
+#[test]
+fn small_networks_agree_with_the_twins_and_with_themselves_unfused() {
+    for (name, file) in files() {
+        let parsed = parse(&file.bytes()).unwrap();
+        let graph = graph::build(&parsed).unwrap();
+        let unfused = graph::unfused(&parsed).unwrap();
+        assert!(graph.steps.len() < unfused.steps.len(), "{name}: nothing was fused");
+        let inputs = inputs_of(&graph, 3);
+        let wanted = twin::run(&unfused, &inputs);
+        let fused = twin::run(&graph, &inputs);
+        assert!(selftest::largest_error(&fused[0], &wanted[0]) < 1e-5, "{name}: the passes changed the result");
+        let Some(gpu) = gpu() else { continue };
+        for graph in [graph, unfused] {
+            let made = gpu.compile(graph).unwrap().run(&inputs).unwrap();
+            let error = selftest::largest_error(made[0].f32().unwrap(), &wanted[0]);
+            assert!(error <= selftest::TOLERANCE, "{name}: {error}");
+        }
+    }
+}
+
+/// A tensor from a file of the layout of ONNX's own tests.
+fn tensor(path: &Path) -> Tensor {
+    let constant = onnx::lone_tensor(&std::fs::read(path).unwrap()).unwrap();
+    match constant.numbers {
+        Numbers_::Floats(list) => Tensor::from_f32(constant.shape, list.to_vec()),
+        Numbers_::Integers(list) => {
+            Tensor::from_u8(constant.shape, list.iter().map(|&n| n.try_into().unwrap()).collect())
+        }
+        Numbers_::Unread(kind) => panic!("{}: type {kind}", path.display()),
+    }
+    .unwrap()
+}
+
+/// The file at `model`, the input and output beside it: on the twins, and on a device if there is one.
+fn agrees_with_onnx_runtime(model: &Path, folder: &Path) {
+    let name = folder.file_name().unwrap().display();
+    let graph = graph::build(&onnx::read(model).unwrap()).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let (input, output) = (tensor(&folder.join("input_0.pb")), tensor(&folder.join("output_0.pb")));
+    crate::infer::check_inputs(&graph.inputs, std::slice::from_ref(&input)).unwrap();
+    let wanted = output.f32().unwrap();
+    assert_eq!(graph.outputs[0].shape, output.shape()[1..], "{name}");
+    let error = selftest::largest_error(&twin::run(&graph, std::slice::from_ref(&input))[0], wanted);
+    assert!(error <= selftest::TOLERANCE, "{name}: the twins are wrong by {error}");
+    let Some(gpu) = gpu() else { return };
+    let made = gpu.open(model).unwrap().run(&[input]).unwrap();
+    assert_eq!(made[0].shape(), output.shape(), "{name}");
+    let error = selftest::largest_error(made[0].f32().unwrap(), wanted);
+    assert!(error <= selftest::TOLERANCE, "{name}: the device is wrong by {error}");
+}
+
+fn reference() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/infer/graph/reference")
+}
+
+#[test]
+fn every_operation_gives_what_onnx_runtime_gives() {
+    // Made by reference/make_operations.py.
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir(reference().join("operations")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    assert!(folders.len() >= 47, "cases are missing");
+    let mut used = Vec::new();
+    for folder in folders {
+        let file = onnx::read(&folder.join("model.onnx")).unwrap();
+        used.extend(file.nodes.into_iter().map(|node| node.operation));
+        agrees_with_onnx_runtime(&folder.join("model.onnx"), &folder);
+    }
+    let missing: Vec<_> = graph::supported().into_iter().filter(|&name| !used.iter().any(|u| u == name)).collect();
+    assert_eq!(missing, [""; 0], "supported, and without a case");
+}
+
+#[test]
+fn a_trained_network_gives_what_onnx_runtime_gives() {
+    // Made by reference/make_network.py.
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model/resnet14v2-shapes.onnx");
+    agrees_with_onnx_runtime(&model, &reference().join("networks/resnet14v2-shapes"));
+}
+
+fn inputs_of(graph: &Graph, rows: usize) -> Vec<Tensor> {
+    let of = |port: &crate::infer::Port| {
+        let shape: Vec<usize> = std::iter::once(rows).chain(port.shape[1..].iter().map(|n| n.unwrap())).collect();
+        let numbers = Numbers::new(3).list(shape.iter().product());
+        match port.element {
+            Element::U8 => Tensor::from_u8(shape, numbers.iter().map(|v| (v * 127.0 + 128.0) as u8).collect()),
+            _ => Tensor::from_f32(shape, numbers),
+        }
+        .unwrap()
+    };
+    graph.inputs.iter().map(of).collect()
+}

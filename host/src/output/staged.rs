@@ -1,0 +1,103 @@
+//! Files that a script wrote itself, on their way into the output folder.
+//!
+//! The script chose their names, so the names are checked: none that the job writes, no links, bounded in number and
+//! depth.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::disk;
+use super::open::{HIDDEN, OWN};
+use super::{OutputError, OutputOptions};
+
+/// More files than this from one mini-batch are a runaway script.
+const MAX_FILES: usize = 100_000;
+/// Deeper than any sensible layout, and shallow enough to walk.
+const MAX_DEPTH: usize = 32;
+
+/// Whether every file below `folder` may be moved into the output.
+pub(super) fn check(options: &OutputOptions, folder: &Path) -> Result<(), OutputError> {
+    for (inside, is_dir) in walk(folder)? {
+        if let Some(reason) = conflict(options, &inside, is_dir)? {
+            return Err(OutputError::Staged { path: inside, reason });
+        }
+    }
+    Ok(())
+}
+
+/// Moves every file below `folder` into the output, durably. Doing it again after a crash gives the same files.
+pub(super) fn publish(options: &OutputOptions, folder: &Path, hidden: &Path) -> Result<(), OutputError> {
+    let mut touched = vec![options.folder.clone()];
+    for (inside, is_dir) in walk(folder)? {
+        // Checked again: an earlier mini-batch of this group may have made a folder where this one has a file.
+        if let Some(reason) = conflict(options, &inside, is_dir)? {
+            return Err(OutputError::Staged { path: inside, reason });
+        }
+        let to = options.folder.join(&inside);
+        if is_dir {
+            disk::make_folder(&to)?;
+            touched.push(to);
+        } else {
+            move_file(&folder.join(&inside), &to, hidden)?;
+        }
+    }
+    touched.iter().try_for_each(|folder| disk::sync_folder(folder))
+}
+
+fn move_file(from: &Path, to: &Path, hidden: &Path) -> Result<(), OutputError> {
+    let fail = |source| OutputError::from_io("sync", from, source);
+    disk::sync_file(from, &File::open(from).map_err(fail)?)?;
+    match disk::rename(from, to) {
+        Err(OutputError::Io { source, .. }) if source.kind() == io::ErrorKind::CrossesDevices => {
+            let draft = hidden.join("staged.draft");
+            fs::copy(from, &draft).map_err(|source| OutputError::from_io("copy a file to", to, source))?;
+            disk::sync_file(&draft, &File::open(&draft).map_err(fail)?)?;
+            disk::rename(&draft, to)
+        }
+        other => other,
+    }
+}
+
+/// Why this file or folder may not be in the output, if it may not.
+fn conflict(options: &OutputOptions, inside: &Path, is_dir: bool) -> Result<Option<&'static str>, OutputError> {
+    let top = inside.iter().next().unwrap_or_default().to_string_lossy().to_lowercase();
+    let predictions = options.keep_rows && top == options.file_name.to_lowercase();
+    if predictions || top == HIDDEN || top == "report.html" || OWN.contains(&top.as_str()) {
+        return Ok(Some("has the name of a file that the job writes"));
+    }
+    Ok(match disk::kind(&options.folder.join(inside))? {
+        Some(there) if is_dir && !there.is_dir() => Some("would be below a file of the output"),
+        Some(there) if !is_dir && there.is_dir() => Some("has the name of a folder of the output"),
+        _ => None,
+    })
+}
+
+/// Every file and folder below `folder`, relative to it, sorted, folders before what is in them.
+fn walk(folder: &Path) -> Result<Vec<(PathBuf, bool)>, OutputError> {
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::new()];
+    while let Some(inside) = open.pop() {
+        let here = folder.join(&inside);
+        let fail = |source| OutputError::from_io("list", &here, source);
+        for entry in fs::read_dir(&here).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let (path, kind) = (inside.join(entry.file_name()), entry.file_type().map_err(fail)?);
+            if !kind.is_dir() && !kind.is_file() {
+                return Err(OutputError::Staged { path, reason: "is neither a file nor a folder" });
+            }
+            if found.len() >= MAX_FILES {
+                return Err(OutputError::Staged { path, reason: "is one more than 100000, the most there may be" });
+            }
+            if kind.is_dir() {
+                if path.iter().count() > MAX_DEPTH {
+                    return Err(OutputError::Staged { path, reason: "is nested deeper than 32 folders" });
+                }
+                open.push(path.clone());
+            }
+            found.push((path, kind.is_dir()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,440 @@
+//! Pictures of another size, to the numbers of Pillow (antialiased) or of TensorFlow (not antialiased).
+//! What goes in: RGB pixels, a filter, and the part of the resized picture that is wanted. What comes out: that part,
+//! row by row, three numbers a pixel.
+//!
+//! Antialiased, Pillow's fixed-point arithmetic is followed step by step, bit for bit: weights with 22 fractional
+//! bits, columns first, and a rounding to bytes between the two passes.
+
+use std::f64::consts::PI;
+use std::ops::Range;
+
+use super::Filter;
+use super::wide::wide;
+
+/// Fractional bits of Pillow's weights for bytes.
+const BITS: u32 = 22;
+
+/// The steps between two pixels that TensorFlow's table of cubic weights has.
+const CUBIC_STEPS: f64 = 1024.0;
+
+/// One direction of a resize.
+#[derive(Clone, Debug)]
+pub(super) struct Axis {
+    /// Pixels before.
+    pub(super) from: usize,
+    /// Pixels after.
+    pub(super) to: usize,
+    /// Which of those after are wanted.
+    pub(super) part: Range<usize>,
+}
+
+/// A picture's pixels: interleaved RGB bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) rgb: &'a [u8],
+    pub(super) width: usize,
+}
+
+/// For each wanted pixel of an axis, the pixels that it is made of.
+struct Taps<W> {
+    /// The first of them.
+    starts: Vec<usize>,
+    /// `size` weights for each wanted pixel; those after its last are absent from `counts`.
+    weights: Vec<W>,
+    counts: Vec<usize>,
+    size: usize,
+}
+
+impl<W: Copy> Taps<W> {
+    fn of(&self, i: usize) -> (usize, &[W]) {
+        (self.starts[i], &self.weights[i * self.size..][..self.counts[i]])
+    }
+
+    fn map<V>(&self, change: impl Fn(W) -> V) -> Taps<V> {
+        Taps {
+            starts: self.starts.clone(),
+            weights: self.weights.iter().map(|&w| change(w)).collect(),
+            counts: self.counts.clone(),
+            size: self.size,
+        }
+    }
+
+    /// Which of the pixels before are used at all.
+    fn used(&self, from: usize) -> Vec<bool> {
+        let mut used = vec![false; from];
+        for (&start, &count) in self.starts.iter().zip(&self.counts) {
+            used[start..start + count].fill(true);
+        }
+        used
+    }
+}
+
+/// The wanted part as bytes, antialiased; `scratch` is kept by the caller for the next picture.
+pub(super) fn antialiased(source: Source, filter: Filter, (x, y): (&Axis, &Axis), scratch: &mut Vec<u8>) -> Vec<u8> {
+    if filter == Filter::Nearest {
+        return picked(source, &accumulated_places(x), &accumulated_places(y));
+    }
+    let fixed = |w: f64| (w * f64::from(1 << BITS) + if w < 0.0 { -0.5 } else { 0.5 }) as i32;
+    let (across, down) = (pillow_taps(filter, x).map(fixed), pillow_taps(filter, y).map(fixed));
+    let mut out = vec![0; x.part.len() * y.part.len() * 3];
+    wide(
+        #[inline(always)]
+        || {
+            if rows_first(x, y) {
+                blend_then_shrink(source, &across, &down, scratch, &mut out);
+            } else {
+                shrink_then_blend(source, (y.from, x.part.len()), &across, &down, scratch, &mut out);
+            }
+        },
+    );
+    out
+}
+
+/// Whether Pillow (13 and later) makes fewer rows before it makes fewer columns: where that saves more.
+fn rows_first(x: &Axis, y: &Axis) -> bool {
+    y.from > y.to && y.from - y.to > 2 * x.from.saturating_sub(x.to)
+}
+
+#[inline(always)]
+fn shrink_then_blend(
+    source: Source,
+    (rows, columns): (usize, usize),
+    across: &Taps<i32>,
+    down: &Taps<i32>,
+    scratch: &mut Vec<u8>,
+    out: &mut [u8],
+) {
+    let row = columns * 3;
+    let used = down.used(rows);
+    scratch.resize(rows * row + 1, 0);
+    for i in (0..rows).filter(|&i| used[i]) {
+        let out = &mut scratch[i * row..i * row + row + 1];
+        let start = i * source.width * 3;
+        // One byte more than the row, so that its last pixel too can be read as four.
+        match source.rgb.get(start..start + source.width * 3 + 1) {
+            Some(pixels) => shrink_row(pixels, across, out),
+            None => shrink_row(&[&source.rgb[start..], &[0]].concat(), across, out),
+        }
+    }
+    for (i, out) in out.chunks_exact_mut(row).enumerate() {
+        let (first, weights) = down.of(i);
+        blend_rows(&scratch[first * row..(first + weights.len()) * row], weights, out);
+    }
+}
+
+#[inline(always)]
+fn blend_then_shrink(source: Source, across: &Taps<i32>, down: &Taps<i32>, scratch: &mut Vec<u8>, out: &mut [u8]) {
+    let (row, to) = (source.width * 3, across.starts.len() * 3);
+    scratch.resize(row + 1 + to + 1, 0);
+    let (blended, shrunk) = scratch.split_at_mut(row + 1);
+    for (i, out) in out.chunks_exact_mut(to).enumerate() {
+        let (first, weights) = down.of(i);
+        blend_rows(&source.rgb[first * row..(first + weights.len()) * row], weights, &mut blended[..row]);
+        shrink_row(blended, across, &mut shrunk[..to + 1]);
+        out.copy_from_slice(&shrunk[..to]);
+    }
+}
+
+/// A row of pixels to fewer or more, for antialiased filters. Both rows have one byte more than their pixels, so that
+/// every pixel can be read and written as four lanes, of which compilers make one vector; the next one overwrites
+/// the fourth.
+#[inline(always)]
+fn shrink_row(pixels: &[u8], taps: &Taps<i32>, out: &mut [u8]) {
+    for i in 0..taps.starts.len() {
+        let (first, weights) = taps.of(i);
+        let mut sums = [1i32 << (BITS - 1); 4];
+        let window = &pixels[first * 3..][..weights.len() * 3 + 1];
+        for (k, &weight) in weights.iter().enumerate() {
+            if let Some(near) = window[k * 3..].first_chunk::<4>() {
+                let near = near.map(i32::from);
+                sums = std::array::from_fn(|lane| sums[lane].wrapping_add(near[lane].wrapping_mul(weight)));
+            }
+        }
+        let bytes = sums.map(|sum| (sum >> BITS).clamp(0, 255) as u8);
+        out[i * 3..i * 3 + 4].copy_from_slice(&bytes);
+    }
+}
+
+/// The weighted sum of as many rows as there are weights.
+#[inline(always)]
+fn blend_rows(rows: &[u8], weights: &[i32], out: &mut [u8]) {
+    const LANES: usize = 16;
+    let stride = out.len();
+    for (i, bytes) in out.chunks_mut(LANES).enumerate() {
+        let mut sums = [1i32 << (BITS - 1); LANES];
+        for (row, &weight) in rows.chunks_exact(stride).zip(weights) {
+            let near = &row[i * LANES..];
+            if let Some(near) = near.first_chunk::<LANES>() {
+                for (sum, &value) in sums.iter_mut().zip(near) {
+                    *sum = sum.wrapping_add(i32::from(value).wrapping_mul(weight));
+                }
+            } else {
+                for (sum, &value) in sums.iter_mut().zip(near) {
+                    *sum = sum.wrapping_add(i32::from(value).wrapping_mul(weight));
+                }
+            }
+        }
+        for (byte, sum) in bytes.iter_mut().zip(sums) {
+            *byte = (sum >> BITS).clamp(0, 255) as u8;
+        }
+    }
+}
+
+/// The wanted part as floats that are not rounded, not antialiased.
+pub(super) fn interpolated(source: Source, filter: Filter, (x, y): (&Axis, &Axis)) -> Vec<f32> {
+    if filter == Filter::Nearest {
+        let places = |axis: &Axis| axis.part.clone().map(|i| nearest_place(axis, i)).collect::<Vec<_>>();
+        return picked(source, &places(x), &places(y)).into_iter().map(f32::from).collect();
+    }
+    let (across, down) = (tensorflow_taps(filter, x), tensorflow_taps(filter, y));
+    let row = x.part.len() * 3;
+    let used = down.used(y.from);
+    let mut between = vec![0f32; y.from * row];
+    for (i, out) in between.chunks_exact_mut(row).enumerate().filter(|(i, _)| used[*i]) {
+        let pixels = &source.rgb[i * source.width * 3..][..source.width * 3];
+        for (j, pixel) in out.chunks_exact_mut(3).enumerate() {
+            let (first, weights) = across.of(j);
+            for (near, &weight) in pixels[first * 3..].chunks_exact(3).zip(weights) {
+                pixel.iter_mut().zip(near).for_each(|(sum, &value)| *sum += f32::from(value) * weight);
+            }
+        }
+    }
+    let mut out = vec![0f32; row * y.part.len()];
+    for (i, out) in out.chunks_exact_mut(row).enumerate() {
+        let (first, weights) = down.of(i);
+        for (row, &weight) in between[first * row..].chunks_exact(row).zip(weights) {
+            out.iter_mut().zip(row).for_each(|(sum, &value)| *sum += value * weight);
+        }
+    }
+    out
+}
+
+fn picked(source: Source, columns: &[usize], rows: &[usize]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(rows.len() * columns.len() * 3);
+    for &y in rows {
+        let row = &source.rgb[y * source.width * 3..];
+        columns.iter().for_each(|&x| out.extend_from_slice(&row[x * 3..x * 3 + 3]));
+    }
+    out
+}
+
+/// Where the nearest pixel lies by TensorFlow's half-pixel centres.
+fn nearest_place(axis: &Axis, i: usize) -> usize {
+    let scale = axis.from as f32 / axis.to as f32;
+    (((i as f32 + 0.5) * scale).floor() as usize).min(axis.from - 1)
+}
+
+/// The same by Pillow, which adds up the scale in steps, rounding errors included.
+fn accumulated_places(axis: &Axis) -> Vec<usize> {
+    let scale = axis.from as f64 / axis.to as f64;
+    let mut place = scale * (axis.part.start as f64 + 0.5);
+    let mut places = Vec::with_capacity(axis.part.len());
+    for _ in axis.part.clone() {
+        places.push((place as usize).min(axis.from - 1));
+        place += scale;
+    }
+    places
+}
+
+/// Pillow's `precompute_coeffs`: the filter is widened with the scale when pictures shrink.
+fn pillow_taps(filter: Filter, axis: &Axis) -> Taps<f64> {
+    let scale = axis.from as f64 / axis.to as f64;
+    let stretch = scale.max(1.0);
+    let support = reach(filter) * stretch;
+    let size = support.ceil() as usize * 2 + 1;
+    let mut taps = Taps::empty(size, axis);
+    for i in axis.part.clone() {
+        let centre = (i as f64 + 0.5) * scale;
+        let first = (centre - support + 0.5).max(0.0) as usize;
+        let end = ((centre + support + 0.5) as usize).min(axis.from);
+        let weight = |x: usize| weight(filter, (x as f64 - centre + 0.5) * (1.0 / stretch));
+        taps.push(first, (first..end).map(weight));
+    }
+    taps
+}
+
+/// Weights of `tf.image.resize(antialias=False)`: half-pixel centres, and a filter that stays as narrow as it is.
+fn tensorflow_taps(filter: Filter, axis: &Axis) -> Taps<f32> {
+    let scale = axis.from as f32 / axis.to as f32;
+    let reach = reach(filter);
+    let mut taps = Taps::empty(2 * reach as usize + 1, axis);
+    let last = axis.from - 1;
+    for i in axis.part.clone() {
+        let place = f64::from((i as f32 + 0.5) * scale - 0.5);
+        match filter {
+            // Beyond the edge, the pixel at the edge counts for both.
+            Filter::Nearest | Filter::Bilinear => {
+                let left = place.floor().max(0.0) as usize;
+                let right = (place.ceil().max(0.0) as usize).min(last);
+                let share = if left == right { 1.0 } else { place - place.floor() };
+                let weights = if left == right { vec![1.0] } else { vec![1.0 - share, share] };
+                taps.push(left, weights.into_iter());
+            }
+            // Beyond the edge nothing counts, and the others share its weight.
+            Filter::Bicubic => {
+                let floor = place.floor();
+                let share = ((place - floor) * CUBIC_STEPS).round() / CUBIC_STEPS;
+                let (first, end) = inside(floor - 1.0, floor + 3.0, axis.from);
+                taps.push(first, (first..end).map(|x| weight(filter, x as f64 - floor - share)));
+            }
+            Filter::Lanczos => {
+                let (first, end) = inside((place - reach).ceil(), (place + reach).floor() + 1.0, axis.from);
+                taps.push(first, (first..end).map(|x| weight(filter, x as f64 - place)));
+            }
+        }
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "weights are computed finer than they are used")]
+    taps.map(|w| w as f32)
+}
+
+/// The whole numbers of `first..end` that are pixels.
+fn inside(first: f64, end: f64, pixels: usize) -> (usize, usize) {
+    (first.max(0.0) as usize, (end.max(0.0) as usize).min(pixels))
+}
+
+impl Taps<f64> {
+    fn empty(size: usize, axis: &Axis) -> Self {
+        let wanted = axis.part.len();
+        Self {
+            starts: Vec::with_capacity(wanted),
+            weights: Vec::with_capacity(wanted * size),
+            counts: Vec::with_capacity(wanted),
+            size,
+        }
+    }
+
+    /// Adds a pixel made of those from `first` on, with weights that are scaled to sum to 1.
+    fn push(&mut self, first: usize, weights: impl Iterator<Item = f64>) {
+        let start = self.weights.len();
+        self.weights.extend(weights.take(self.size));
+        let own = &mut self.weights[start..];
+        let sum: f64 = own.iter().sum();
+        if sum != 0.0 {
+            own.iter_mut().for_each(|w| *w /= sum);
+        }
+        self.counts.push(own.len());
+        self.starts.push(first);
+        self.weights.resize(start + self.size, 0.0);
+    }
+}
+
+/// How many pixels to each side a filter reaches.
+fn reach(filter: Filter) -> f64 {
+    match filter {
+        Filter::Nearest => 0.5,
+        Filter::Bilinear => 1.0,
+        Filter::Bicubic => 2.0,
+        Filter::Lanczos => 3.0,
+    }
+}
+
+/// A filter's weight at a distance of `x` pixels.
+fn weight(filter: Filter, x: f64) -> f64 {
+    let distance = x.abs();
+    match filter {
+        Filter::Nearest => f64::from(u8::from(distance <= 0.5)),
+        Filter::Bilinear => (1.0 - distance).max(0.0),
+        Filter::Bicubic => {
+            const A: f64 = -0.5;
+            if distance < 1.0 {
+                ((A + 2.0) * distance - (A + 3.0)) * distance * distance + 1.0
+            } else if distance < 2.0 {
+                (((distance - 5.0) * distance + 8.0) * distance - 4.0) * A
+            } else {
+                0.0
+            }
+        }
+        Filter::Lanczos => {
+            if distance < 3.0 {
+                sinc(x) * sinc(x / 3.0)
+            } else {
+                0.0
+            }
+        }
+    }
+}
+
+fn sinc(x: f64) -> f64 {
+    if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(from: usize, to: usize) -> Axis {
+        Axis { from, to, part: 0..to }
+    }
+
+    #[test]
+    fn weights_of_every_pixel_sum_to_one() {
+        for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
+            for (from, to) in [(1, 1), (1, 7), (7, 1), (500, 224), (3, 2000), (2000, 3), (65_535, 1)] {
+                let (a, b) = (pillow_taps(filter, &whole(from, to)), tensorflow_taps(filter, &whole(from, to)));
+                for i in 0..to {
+                    let (start, weights) = a.of(i);
+                    assert!(start + weights.len() <= from && (weights.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+                    let (start, weights) = b.of(i);
+                    assert!(start + weights.len() <= from && (weights.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_pillow_and_tensorflow() {
+        // Made by tests/reference/make_resize.py with Pillow 13.0 and TensorFlow.
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference/resize");
+        let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+        let numbers: Vec<f32> =
+            read("resize.bin").as_chunks::<2>().0.iter().map(|&b| f32::from(i16::from_le_bytes(b)) / 64.0).collect();
+        let table = String::from_utf8(read("resize.csv")).unwrap();
+        assert_eq!(table.lines().count(), 81);
+        for line in table.lines().skip(1) {
+            let cells: Vec<&str> = line.split(',').collect();
+            let number = |i: usize| cells[i].parse::<usize>().unwrap();
+            let filter = match cells[1] {
+                "nearest" => Filter::Nearest,
+                "bilinear" => Filter::Bilinear,
+                "bicubic" => Filter::Bicubic,
+                _ => Filter::Lanczos,
+            };
+            let picture = crate::vision::decode(&read(cells[2]), &crate::vision::Limits::default()).unwrap();
+            let source = Source { rgb: picture.rgb(), width: picture.width() as usize };
+            let (x, y) = (whole(source.width, number(3)), whole(picture.height() as usize, number(4)));
+            let (found, most): (Vec<f32>, f32) = if cells[0] == "1" {
+                (antialiased(source, filter, (&x, &y), &mut Vec::new()).into_iter().map(f32::from).collect(), 0.0)
+            } else {
+                // Half of the step in which they are stored, and what floats round.
+                (interpolated(source, filter, (&x, &y)), 0.5 / 64.0 + 0.001)
+            };
+            let expected = &numbers[number(5)..][..found.len()];
+            let off = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(off <= most, "{line}: off by {off}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_what_the_whole_has_there() {
+        let rgb: Vec<u8> = (0..9 * 7 * 3u32).map(|i| (i * 37 % 251) as u8).collect();
+        let source = Source { rgb: &rgb, width: 9 };
+        for filter in [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
+            let all = antialiased(source, filter, (&whole(9, 5), &whole(7, 4)), &mut Vec::new());
+            let (x, y) = (Axis { part: 1..4, ..whole(9, 5) }, Axis { part: 2..3, ..whole(7, 4) });
+            let part = antialiased(source, filter, (&x, &y), &mut Vec::new());
+            assert_eq!(part, all[(2 * 5 + 1) * 3..(2 * 5 + 4) * 3], "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn a_picture_of_the_right_size_is_left_alone() {
+        let rgb: Vec<u8> = (0..6 * 5 * 3u32).map(|i| (i * 91 % 256) as u8).collect();
+        let source = Source { rgb: &rgb, width: 6 };
+        let (x, y) = (whole(6, 6), whole(5, 5));
+        for filter in [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
+            assert_eq!(antialiased(source, filter, (&x, &y), &mut Vec::new()), rgb, "{filter:?}");
+            let floats = interpolated(source, filter, (&x, &y));
+            assert!(floats.iter().zip(&rgb).all(|(a, &b)| (a - f32::from(b)).abs() < 1e-4), "{filter:?}");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Scenarios: the command line and real scripts against real folders. What a test needs and does not find is skipped
+//! with a printed reason, and is a failure under `CI`, or where `REQUIRE` names it (`scripts`, `shared`, `gpu`,
+//! `onnxruntime`, `python`).
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+mod bad_input;
+mod durability;
+mod misbehaviour;
+mod numbers;
+mod output;
+mod scale;
+mod structure;

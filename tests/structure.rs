@@ -1,0 +1,86 @@
+//! The rules of dependency that `host/docs/architecture.md` states, held.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::root;
+
+/// Each module with the modules that it may name.
+const MAY_NAME: [(&str, &[&str]); 12] = [
+    ("cli", &["service", "deployment", "infer", "job", "output", "script", "fault", "vision"]),
+    ("service", &["job", "deployment", "script", "infer", "output", "store", "vision", "fault"]),
+    ("job", &["deployment", "script", "output", "store", "row", "fault"]),
+    ("script", &["vision", "infer", "tensor", "row", "fault"]),
+    ("deployment", &["tensor", "row", "fault"]),
+    ("output", &["tensor", "row", "fault"]),
+    ("vision", &["tensor", "row", "fault"]),
+    ("infer", &["tensor", "row", "fault"]),
+    ("store", &["tensor", "row", "fault"]),
+    ("tensor", &[]),
+    ("row", &[]),
+    ("fault", &[]),
+];
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Every `crate::module` in the code of a file, comments and their links left out.
+fn named(text: &str) -> Vec<String> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let mut names = Vec::new();
+    for line in code {
+        for prefix in ["crate::", "scorehost::"] {
+            for part in line.split(prefix).skip(1) {
+                names.push(part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn modules_name_only_what_lies_below_them() {
+    let src = root().join("host/src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    assert!(files.len() > 30, "the sources were not found");
+    let mut broken = Vec::new();
+    for file in files {
+        let below = file.strip_prefix(&src).unwrap().to_string_lossy().replace('\\', "/");
+        let module = below.split('/').next().unwrap().trim_end_matches(".rs");
+        let Some((_, allowed)) = MAY_NAME.iter().find(|(name, _)| *name == module) else {
+            assert!(matches!(module, "lib" | "main"), "module `{module}` has no rule");
+            continue;
+        };
+        for name in named(&std::fs::read_to_string(&file).unwrap()) {
+            let is_module = MAY_NAME.iter().any(|(module, _)| *module == name);
+            if is_module && name != module && !allowed.contains(&name.as_str()) {
+                broken.push(format!("{below} names {name}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn outside_crates_live_in_one_module_each() {
+    let homes = [("wasmtime", "script/"), ("wgpu", "infer/gpu/"), ("rten", "infer/cpu"), ("ort", "infer/onnxruntime"), ("clap", "cli/")];
+    let src = root().join("host/src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    for file in files {
+        let below = file.strip_prefix(&src).unwrap().to_string_lossy().replace('\\', "/");
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (name, home) in homes {
+            let uses = text.lines().any(|line| line.trim_start().starts_with(&format!("use {name}::")));
+            assert!(!uses || below.starts_with(home), "{below} uses {name}, whose home is {home}");
+        }
+    }
+}

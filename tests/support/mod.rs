@@ -1,0 +1,184 @@
+//! What scenarios share: folders, scripts that are built once, and jobs that are run to their end.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// The checkout.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Whether a missing `what` is a failure.
+fn is_required(what: &str) -> bool {
+    let set = |name| std::env::var(name).unwrap_or_default();
+    !set("CI").is_empty() || set("REQUIRE").split(',').any(|r| r == what)
+}
+
+/// Skips with a printed reason, or fails where `what` is required.
+pub(crate) fn skip<T>(what: &str, reason: &str) -> Option<T> {
+    assert!(!is_required(what), "`{what}` is required, but {reason}");
+    println!("skipped: {reason}");
+    None
+}
+
+/// The folder of pictures and models that tests and benches use, beside the checkout.
+pub(crate) fn shared() -> Option<PathBuf> {
+    let folder = root().parent().unwrap().join("shared");
+    if folder.is_dir() { Some(folder) } else { skip("shared", "there is no folder `shared` beside the checkout") }
+}
+
+/// Where the compiled scripts are: the examples, and the probe that tests let misbehave.
+pub(crate) fn scripts() -> Option<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    match BUILT.get_or_init(build_scripts) {
+        Ok(folder) => Some(folder.clone()),
+        Err(reason) => skip("scripts", reason),
+    }
+}
+
+fn build_scripts() -> Result<PathBuf, String> {
+    let run = |command: &mut Command| {
+        let output = command.current_dir(root()).output().map_err(|e| e.to_string())?;
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    };
+    run(Command::new("plugins/build").arg("rust"))?;
+    let target = "wasm32-wasip2";
+    run(Command::new("cargo").args(["build", "--quiet", "--profile", "script", "--target", target, "-p", "probe"]))?;
+    let scripts = root().join("target/scripts");
+    let built = root().join("target").join(target).join("script/probe.wasm");
+    std::fs::copy(built, scripts.join("probe.wasm")).map_err(|e| e.to_string())?;
+    Ok(scripts)
+}
+
+/// A Python with these modules: `PYTHON`, or `python3`.
+pub(crate) fn python(modules: &str) -> Option<PathBuf> {
+    let python = std::env::var_os("PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
+    let found = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
+    if found.is_ok_and(|o| o.status.success()) {
+        return Some(python);
+    }
+    skip("python", &format!("there is no Python with {modules}; PYTHON names one"))
+}
+
+/// A folder that is gone at the end, with a deployment in it.
+pub(crate) struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let place = Self { folder: tempfile::tempdir().unwrap() };
+        std::fs::create_dir(place.at("input")).unwrap();
+        place
+    }
+
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Files `000.txt` to …, each with its own name in it.
+    pub(crate) fn with_files(count: usize) -> Self {
+        let place = Self::new();
+        for i in 0..count {
+            std::fs::write(place.at(&format!("input/{i:03}.txt")), format!("text {i}")).unwrap();
+        }
+        place
+    }
+
+    /// Writes `deployment.yml` for a script of [`scripts`], with these settings' lines and tags.
+    pub(crate) fn deploy(&self, script: &str, settings: &[&str], tags: &[&str]) {
+        let lines = |all: &[&str]| all.iter().map(|line| format!("  {line}\n")).collect::<String>();
+        let section = |name: &str, all: &[&str]| if all.is_empty() { String::new() } else { format!("{name}:\n{}", lines(all)) };
+        let scripts = root().join("target/scripts");
+        let text = format!(
+            "name: test\ntype: model\ncode_configuration:\n  code: {}\n  scoring_script: {script}.wasm\n{}{}",
+            scripts.display(),
+            section("settings", settings),
+            section("tags", tags),
+        );
+        std::fs::write(self.at("deployment.yml"), text).unwrap();
+    }
+
+    /// The probe, behaving in this way.
+    pub(crate) fn probe(&self, behave: &str, settings: &[&str]) {
+        self.deploy("probe", settings, &[&format!("behave: {behave}")]);
+    }
+
+    /// The command that runs the deployment on `input` to `output`.
+    pub(crate) fn command(&self, more: &[&str]) -> Command {
+        let mut command = scorehost();
+        let (deployment, input, output) = (self.at("deployment.yml"), self.at("input"), self.at("output"));
+        command.args(["run", "--device", "cpu", "--json", "-f"]).arg(deployment);
+        command.arg("-i").arg(input).arg("-o").arg(output).args(more);
+        command
+    }
+
+    pub(crate) fn run(&self, more: &[&str]) -> Ran {
+        Ran::of(self.command(more).output().unwrap(), &self.at("output"))
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        let path = self.at(name);
+        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+}
+
+/// The command, with its cache in the build folder.
+pub(crate) fn scorehost() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scorehost"));
+    command.env("SCOREHOST_CACHE", root().join("target/test-cache")).env_remove("ORT_DYLIB_PATH");
+    command
+}
+
+/// A job that ended.
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stderr: String,
+    pub(crate) stdout: String,
+    output: PathBuf,
+}
+
+impl Ran {
+    pub(crate) fn of(output: Output, folder: &Path) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            output: folder.to_owned(),
+        }
+    }
+
+    /// The job completed; else its stderr is shown.
+    #[track_caller]
+    pub(crate) fn completed(self) -> Self {
+        assert_eq!(self.code, 0, "{}\n{}", self.stderr, self.stdout);
+        self
+    }
+
+    /// The job record, from the last line of stdout.
+    #[track_caller]
+    pub(crate) fn record(&self) -> serde_json::Value {
+        let line = self.stdout.lines().last().unwrap_or_default();
+        serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}\n{}", self.stderr))
+    }
+
+    #[track_caller]
+    pub(crate) fn predictions(&self) -> String {
+        self.file("predictions.csv")
+    }
+
+    #[track_caller]
+    pub(crate) fn file(&self, name: &str) -> String {
+        let path = self.output.join(name);
+        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}\n{}", path.display(), self.stderr))
+    }
+
+    /// The rows of `errors.csv`: file, mini-batch, attempts, kind, message.
+    #[track_caller]
+    pub(crate) fn errors(&self) -> Vec<Vec<String>> {
+        let text = self.file("errors.csv");
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        reader.records().map(|r| r.unwrap().iter().map(str::to_owned).collect()).collect()
+    }
+}
