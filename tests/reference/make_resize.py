@@ -21,8 +21,8 @@ FILTERS = {"nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic", "
 # Sources, and what becomes of them: smaller, larger, both at once, odd sizes, one pixel, the same size; the last source
 # is one whose rows Pillow resizes first.
 CASES = {
-    (24, 18): [(11, 7), (41, 31), (12, 29), (33, 9), (24, 18), (1, 1)],
-    (19, 37): [(12, 10), (40, 21)],
+    (24, 18): [(11, 7), (29, 23), (12, 29), (33, 9), (24, 18), (1, 1)],
+    (19, 37): [(12, 10), (26, 21)],
     (9, 90): [(7, 13)],
     (1, 1): [(5, 3)],
 }

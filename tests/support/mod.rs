@@ -22,6 +22,14 @@ pub(crate) fn skip<T>(what: &str, reason: &str) -> Option<T> {
     None
 }
 
+/// Skips with a printed reason what an ordinary account may not do (mount, say): only `REQUIRE` makes that a failure.
+pub(crate) fn skip_unprivileged<T>(what: &str, reason: &str) -> Option<T> {
+    let required = std::env::var("REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|r| r == what), "`{what}` is required, but {reason}");
+    println!("skipped: {reason}");
+    None
+}
+
 /// The folder of pictures and models that tests and benches use, beside the checkout.
 pub(crate) fn shared() -> Option<PathBuf> {
     let folder = root().parent().unwrap().join("shared");
@@ -61,6 +69,11 @@ pub(crate) fn python(modules: &str) -> Option<PathBuf> {
     skip("python", &format!("there is no Python with {modules}; PYTHON names one"))
 }
 
+/// The pictures and the model of the demo, which every clone has.
+pub(crate) fn demo(name: &str) -> PathBuf {
+    root().join("host/demo").join(name)
+}
+
 /// A folder that is gone at the end, with a deployment in it.
 pub(crate) struct Place {
     folder: tempfile::TempDir,
@@ -86,13 +99,32 @@ impl Place {
         place
     }
 
+    /// The demo's pictures of these names.
+    pub(crate) fn with_pictures(names: &[&str]) -> Self {
+        let place = Self::new();
+        for name in names {
+            std::fs::copy(demo("pictures").join(name), place.at("input").join(name)).unwrap();
+        }
+        place
+    }
+
     /// Writes `deployment.yml` for a script of [`scripts`], with these settings' lines and tags.
     pub(crate) fn deploy(&self, script: &str, settings: &[&str], tags: &[&str]) {
+        self.write_deployment("", script, settings, tags);
+    }
+
+    /// As [`Place::deploy`], with a model: a file or a folder.
+    pub(crate) fn deploy_model(&self, model: &Path, script: &str, settings: &[&str], tags: &[&str]) {
+        self.write_deployment(&format!("model: {}\n", model.display()), script, settings, tags);
+    }
+
+    fn write_deployment(&self, model: &str, script: &str, settings: &[&str], tags: &[&str]) {
         let lines = |all: &[&str]| all.iter().map(|line| format!("  {line}\n")).collect::<String>();
-        let section = |name: &str, all: &[&str]| if all.is_empty() { String::new() } else { format!("{name}:\n{}", lines(all)) };
+        let section =
+            |name: &str, all: &[&str]| if all.is_empty() { String::new() } else { format!("{name}:\n{}", lines(all)) };
         let scripts = root().join("target/scripts");
         let text = format!(
-            "name: test\ntype: model\ncode_configuration:\n  code: {}\n  scoring_script: {script}.wasm\n{}{}",
+            "name: test\ntype: model\n{model}code_configuration:\n  code: {}\n  scoring_script: {script}.wasm\n{}{}",
             scripts.display(),
             section("settings", settings),
             section("tags", tags),
@@ -105,17 +137,27 @@ impl Place {
         self.deploy("probe", settings, &[&format!("behave: {behave}")]);
     }
 
-    /// The command that runs the deployment on `input` to `output`.
+    /// The command that runs the deployment on `input` to `output`, on the embedded CPU engine.
     pub(crate) fn command(&self, more: &[&str]) -> Command {
+        self.command_of(&self.at("input"), &[&["--device", "cpu"], more].concat())
+    }
+
+    /// The command that runs the deployment on this input to `output`, as `arguments` say.
+    pub(crate) fn command_of(&self, input: &Path, arguments: &[&str]) -> Command {
         let mut command = scorehost();
-        let (deployment, input, output) = (self.at("deployment.yml"), self.at("input"), self.at("output"));
-        command.args(["run", "--device", "cpu", "--json", "-f"]).arg(deployment);
-        command.arg("-i").arg(input).arg("-o").arg(output).args(more);
+        command.args(["run", "--json", "-f"]).arg(self.at("deployment.yml"));
+        command.arg("-i").arg(input).arg("-o").arg(self.at("output")).args(arguments);
         command
     }
 
     pub(crate) fn run(&self, more: &[&str]) -> Ran {
         Ran::of(self.command(more).output().unwrap(), &self.at("output"))
+    }
+
+    /// Scores this input as `arguments` say, over an earlier output.
+    pub(crate) fn score(&self, input: &Path, arguments: &[&str]) -> Ran {
+        let mut command = self.command_of(input, &[&["--overwrite", "--quiet"], arguments].concat());
+        Ran::of(command.output().unwrap(), &self.at("output"))
     }
 
     pub(crate) fn read(&self, name: &str) -> String {
@@ -174,6 +216,12 @@ impl Ran {
         std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}\n{}", path.display(), self.stderr))
     }
 
+    /// The predictions of a script that gives file, class and probability.
+    #[track_caller]
+    pub(crate) fn scored(&self) -> Vec<Scored> {
+        scored(&self.predictions())
+    }
+
     /// The rows of `errors.csv`: file, mini-batch, attempts, kind, message.
     #[track_caller]
     pub(crate) fn errors(&self) -> Vec<Vec<String>> {
@@ -181,4 +229,24 @@ impl Ran {
         let mut reader = csv::Reader::from_reader(text.as_bytes());
         reader.records().map(|r| r.unwrap().iter().map(str::to_owned).collect()).collect()
     }
+}
+
+/// A row of the example scripts and of the Python peer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Scored {
+    pub(crate) file: String,
+    pub(crate) class: usize,
+    pub(crate) probability: f64,
+}
+
+/// Space-separated rows: file, class, probability.
+#[track_caller]
+pub(crate) fn scored(text: &str) -> Vec<Scored> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).delimiter(b' ').from_reader(text.as_bytes());
+    let row = |row: csv::StringRecord| Scored {
+        file: row[0].to_owned(),
+        class: row[1].parse().unwrap(),
+        probability: row[2].parse().unwrap(),
+    };
+    reader.records().map(|r| row(r.unwrap())).collect()
 }

@@ -95,7 +95,8 @@ pub const KEYS: &[Key] = &[
     Key { default: Some("1"), ..root("resources.instance_count", Kind::Integer { min: 1, max: 10_000 }) },
     // One `run` names all its files at once, so a million keeps its arguments in tens of megabytes.
     setting("mini_batch_size", Kind::Integer { min: 1, max: 1_000_000 }, Some("10")),
-    setting("max_concurrency_per_instance", Kind::Integer { min: 1, max: 1024 }, Some("1")),
+    // As many as the script host keeps room for.
+    setting("max_concurrency_per_instance", Kind::Integer { min: 1, max: 256 }, Some("1")),
     setting("error_threshold", Kind::Integer { min: -1, max: i32::MAX as i64 }, Some("-1")),
     setting("retry_settings.max_retries", Kind::Integer { min: 0, max: 1000 }, Some("3")),
     // Three days, the most that Azure's own runs may last.

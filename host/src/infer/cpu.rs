@@ -48,7 +48,13 @@ impl Backend for Cpu {
         let outputs = ports(&model, model.output_ids(), "output")?;
         // One thread each: rten's sums depend on how many threads share them.
         let lanes = (0..self.threads).map(|_| Arc::new(ThreadPool::with_num_threads(1))).collect();
-        Ok(Box::new(CpuModel { separable: separable(&inputs, &outputs), model, inputs, outputs, lanes: Lanes::new(lanes) }))
+        Ok(Box::new(CpuModel {
+            separable: separable(&inputs, &outputs),
+            model,
+            inputs,
+            outputs,
+            lanes: Lanes::new(lanes),
+        }))
     }
 }
 
@@ -61,7 +67,9 @@ fn load_error(path: &Path, error: &LoadError) -> InferError {
             operation: "operation".into(),
             reason,
         },
-        LoadErrorKind::UnknownFileType => InferError::Invalid { path: path.into(), reason: "it begins like none".into() },
+        LoadErrorKind::UnknownFileType => {
+            InferError::Invalid { path: path.into(), reason: "it begins like none".into() }
+        }
         _ => InferError::Invalid { path: path.into(), reason },
     }
 }
@@ -155,9 +163,13 @@ fn tensor(value: Value) -> Result<Tensor, InferError> {
     let failed = |reason: String| InferError::Device { backend: NAME, reason, transient: false };
     let (shape, data) = match value {
         Value::FloatTensor(t) => (t.shape().to_vec(), Data::F32(Arc::new(t.into_data()))),
-        Value::Int32Tensor(t) => (t.shape().to_vec(), Data::I64(Arc::new(t.into_data().into_iter().map(i64::from).collect()))),
+        Value::Int32Tensor(t) => {
+            (t.shape().to_vec(), Data::I64(Arc::new(t.into_data().into_iter().map(i64::from).collect())))
+        }
         Value::UInt8Tensor(t) => (t.shape().to_vec(), Data::U8(Arc::new(t.into_data()))),
-        Value::Int8Tensor(t) => (t.shape().to_vec(), Data::I64(Arc::new(t.into_data().into_iter().map(i64::from).collect()))),
+        Value::Int8Tensor(t) => {
+            (t.shape().to_vec(), Data::I64(Arc::new(t.into_data().into_iter().map(i64::from).collect())))
+        }
         other => return Err(failed(format!("an output is {:?}, not a tensor", other.dtype()))),
     };
     // A single number is a tensor of one row here.
@@ -170,7 +182,44 @@ fn run_error(error: &rten::RunError) -> InferError {
     match error.kind() {
         RunErrorKind::InvalidInput => InferError::Input(reason),
         // What an operation refuses depends on the shapes it is given.
-        RunErrorKind::OperatorError => InferError::Input(format!("{NAME} cannot run the model on these inputs: {reason}")),
+        RunErrorKind::OperatorError => {
+            InferError::Input(format!("{NAME} cannot run the model on these inputs: {reason}"))
+        }
         _ => InferError::Device { backend: NAME, reason, transient: false },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{self, OnDisk, cast, kind};
+    use super::*;
+
+    #[test]
+    fn ports_are_mapped() {
+        samples::ports_are_mapped(&Cpu::new(2));
+    }
+
+    #[test]
+    fn rows_keep_their_bits() {
+        for threads in [0, 1, 3] {
+            samples::rows_keep_their_bits(&Cpu::new(threads));
+        }
+    }
+
+    #[test]
+    fn types_are_converted() {
+        samples::types_are_converted(&Cpu::new(1));
+    }
+
+    #[test]
+    fn bad_models_are_refused() {
+        samples::bad_models_are_refused(&Cpu::new(1));
+    }
+
+    #[test]
+    fn integers_of_more_than_32_bits_are_refused() {
+        let model = Cpu::new(1).open(&OnDisk::new(&cast(kind::INT64, kind::FLOAT)).path()).unwrap();
+        let large = Tensor::from_i64(vec![1, 2], vec![1, 1 << 40]).unwrap();
+        assert!(matches!(model.run(&[large]), Err(InferError::Input(_))));
     }
 }

@@ -14,6 +14,8 @@ pub mod onnx;
 #[cfg(feature = "onnxruntime")]
 pub mod onnxruntime;
 mod rows;
+#[cfg(test)]
+mod samples;
 pub mod session;
 
 use std::path::{Path, PathBuf};

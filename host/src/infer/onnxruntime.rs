@@ -231,3 +231,66 @@ fn run_error(error: &ort::Error) -> InferError {
         _ => InferError::Device { backend: NAME, reason, transient: false },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{self, OnDisk, cast, kind};
+    use super::*;
+
+    /// The library that `ORT_DYLIB_PATH` names. Without it the test is skipped, unless `REQUIRE` names `onnxruntime`.
+    fn library() -> Option<PathBuf> {
+        let library = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
+        let required = std::env::var("REQUIRE").is_ok_and(|list| list.split(',').any(|what| what == NAME));
+        assert!(library.is_some() || !required, "ORT_DYLIB_PATH names no library of ONNX Runtime");
+        if library.is_none() {
+            println!("skipped: ORT_DYLIB_PATH names no library of ONNX Runtime");
+        }
+        library
+    }
+
+    fn with_each(threads: &[usize], check: fn(&dyn Backend)) {
+        let Some(library) = library() else { return };
+        for &threads in threads {
+            check(&OnnxRuntime::open(&library, threads).unwrap());
+        }
+    }
+
+    #[test]
+    fn ports_are_mapped() {
+        with_each(&[2], samples::ports_are_mapped);
+    }
+
+    #[test]
+    fn rows_keep_their_bits() {
+        with_each(&[0, 1, 3, 11], samples::rows_keep_their_bits);
+    }
+
+    #[test]
+    fn types_are_converted() {
+        with_each(&[1], samples::types_are_converted);
+    }
+
+    #[test]
+    fn bad_models_are_refused() {
+        with_each(&[1], samples::bad_models_are_refused);
+    }
+
+    #[test]
+    fn ports_of_other_types_are_refused() {
+        with_each(&[1], |backend| {
+            let model = OnDisk::new(&cast(kind::DOUBLE, kind::FLOAT));
+            let Err(error) = backend.open(&model.path()) else { panic!("doubles were taken") };
+            assert!(matches!(error, InferError::Unsupported { .. }), "{error:?}");
+        });
+    }
+
+    #[test]
+    fn a_library_that_is_none_is_refused_and_does_no_harm() {
+        let text = OnDisk::new(b"no library");
+        for path in [text.path(), PathBuf::from("/no/such/library.so")] {
+            let Err(error) = OnnxRuntime::open(&path, 1) else { panic!("{} was opened", path.display()) };
+            assert!(matches!(error, InferError::Unavailable { .. }), "{error:?}");
+        }
+        with_each(&[1], samples::ports_are_mapped);
+    }
+}

@@ -161,7 +161,11 @@ mod tests {
         vec![Tensor::from_f32(vec![rows, 2], (0..rows * 2).map(|i| i as f32).collect()).unwrap()]
     }
 
-    fn run(rows: usize, separable: bool, work: impl Fn(&[Tensor]) -> Result<Vec<Tensor>, InferError> + Sync) -> Result<Vec<Tensor>, InferError> {
+    fn run(
+        rows: usize,
+        separable: bool,
+        work: impl Fn(&[Tensor]) -> Result<Vec<Tensor>, InferError> + Sync,
+    ) -> Result<Vec<Tensor>, InferError> {
         let lanes = Lanes::new(vec![(); 3]);
         let result = Batch { backend: "test", inputs: &batch(rows), separable }.run(&lanes, |(), inputs| work(inputs));
         assert_eq!(lanes.free.lock().unwrap().len(), 3, "every lane is given back");

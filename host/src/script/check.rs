@@ -13,7 +13,7 @@ use super::state::State;
 use super::{CONTRACT_VERSION, ScriptError};
 
 /// The largest component taken, in bytes: several times the largest language runtime's.
-pub const MAX_SCRIPT_BYTES: u64 = 256 << 20;
+const MAX_SCRIPT_BYTES: u64 = 256 << 20;
 
 /// A checked and compiled scoring script. Cheap to clone.
 #[derive(Clone)]

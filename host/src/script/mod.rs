@@ -3,10 +3,12 @@
 //! The only home of wasmtime. What goes in is hostile: sizes, imports, exports, results, time, memory and output all
 //! have bounds. Which mini-batch runs when, and what a failure means for it, is [`crate::job`]'s.
 
+#[expect(unreachable_pub, reason = "generated")]
 mod bindings;
 mod cache;
 mod check;
 mod engine;
+#[expect(unreachable_pub, reason = "the generated bindings name the handles' types, which must be `pub` for that")]
 mod imports;
 mod instance;
 mod limits;

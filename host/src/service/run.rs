@@ -278,7 +278,7 @@ fn open_output(
     deployment: &Deployment,
     header: Header,
     views: &Views,
-) -> Result<(Output, Plan, Tally, Header), ServiceError> {
+) -> Result<(Output, Arc<Plan>, Tally, Header), ServiceError> {
     let settings = &deployment.settings;
     let options = OutputOptions {
         folder: request.output.clone(),
@@ -291,7 +291,7 @@ fn open_output(
         let Resumed { output, plan, header: then, next, counts } = Output::resume(options)?;
         let header = header.continue_as(&then)?;
         let from = Tally { mini_batches: next, files: counts.files, failed: counts.failed, rows: counts.rows };
-        return Ok((output, Plan::from_bytes(&plan)?, from, header));
+        return Ok((output, Arc::new(Plan::from_bytes(&plan)?), from, header));
     }
     let mut plan = Plan::new(settings.mini_batch_size);
     store::list(&views.input, Some(&request.output), |name| plan.push(name))?;
@@ -300,7 +300,7 @@ fn open_output(
         return Err(ServiceError::EmptyInput(request.input.clone()));
     }
     let output = Output::create(options, &plan.to_bytes(), &header.value)?;
-    Ok((output, plan, Tally::default(), header))
+    Ok((output, Arc::new(plan), Tally::default(), header))
 }
 
 fn format_of(format: OutputFormat) -> Format {
@@ -317,7 +317,7 @@ fn services(
     header: &Header,
     views: &Views,
     models: Models,
-    plan: &Plan,
+    plan: &Arc<Plan>,
 ) -> Result<Arc<Services>, ServiceError> {
     let settings = &deployment.settings;
     let pool = rayon::ThreadPoolBuilder::new()
@@ -326,7 +326,7 @@ fn services(
         .build()
         .map_err(ServiceError::Threads)?;
     let limits = vision::Limits { pixels: settings.limits.pixels, ..vision::Limits::default() };
-    let loader = Loader::new(Arc::new(pool), limits, files_of(plan.clone(), views.input.clone()));
+    let loader = Loader::new(Arc::new(pool), limits, files_of(Arc::clone(plan), views.input.clone()));
     Ok(Arc::new(Services {
         job: header.job.clone(),
         deployment: deployment.name.clone(),
@@ -342,7 +342,7 @@ fn services(
 }
 
 /// The files that a script can be given of a mini-batch, in the order in which it is given them.
-fn files_of(plan: Plan, folder: PathBuf) -> impl Fn(u64) -> Vec<PathBuf> {
+fn files_of(plan: Arc<Plan>, folder: PathBuf) -> impl Fn(u64) -> Vec<PathBuf> {
     move |index| {
         let unicode = plan.mini_batch(index).filter_map(|name| std::str::from_utf8(name).ok());
         unicode.map(|name| folder.join(name)).collect()

@@ -153,6 +153,14 @@ pub enum VisionError {
         /// What it has that is not read.
         reason: String,
     },
+    /// The picture's proportions make resizing it take too much memory.
+    #[error("a picture of {} × {} pixels cannot be resized to {} × {}: that takes too much memory", from.0, from.1, to.0, to.1)]
+    Resize {
+        /// Columns and rows before.
+        from: (usize, usize),
+        /// Columns and rows after, before anything is cut out.
+        to: (usize, usize),
+    },
     /// A recipe that cannot be followed.
     #[error("{0}")]
     Recipe(String),

@@ -53,7 +53,8 @@ impl Picture {
     /// # Errors
     /// If the region is empty or leaves the picture.
     pub fn crop(&self, left: u32, top: u32, width: u32, height: u32) -> Result<Self, VisionError> {
-        let inside = |start: u32, size: u32, all: u32| size > 0 && start.checked_add(size).is_some_and(|end| end <= all);
+        let inside =
+            |start: u32, size: u32, all: u32| size > 0 && start.checked_add(size).is_some_and(|end| end <= all);
         if !inside(left, width, self.width) || !inside(top, height, self.height) {
             let picture = (self.width, self.height);
             return Err(VisionError::Region { left, top, width, height, picture });
@@ -128,7 +129,8 @@ mod tests {
     #[test]
     fn a_region_stays_inside() {
         assert_eq!(numbers(&six(1).crop(1, 1, 2, 1).unwrap()), [4, 5]);
-        for (left, top, width, height) in [(0, 0, 4, 1), (1, 0, 3, 1), (0, 2, 1, 1), (0, 0, 0, 1), (u32::MAX, 0, 2, 1)] {
+        for (left, top, width, height) in [(0, 0, 4, 1), (1, 0, 3, 1), (0, 2, 1, 1), (0, 0, 0, 1), (u32::MAX, 0, 2, 1)]
+        {
             assert!(matches!(six(1).crop(left, top, width, height), Err(VisionError::Region { .. })));
         }
     }

@@ -19,7 +19,7 @@ thread_local! {
 /// The picture's row, of shape [`Recipe::row_shape`].
 ///
 /// # Errors
-/// If the recipe cannot be followed.
+/// If the recipe cannot be followed, or the picture's proportions take too much memory.
 pub fn prepare(picture: &Picture, recipe: &Recipe) -> Result<Tensor, VisionError> {
     let shape = recipe.row_shape().to_vec();
     let tensor = if recipe.bytes {
@@ -41,7 +41,7 @@ pub fn prepare(picture: &Picture, recipe: &Recipe) -> Result<Tensor, VisionError
 pub fn prepare_floats_into(picture: &Picture, recipe: &Recipe, row: &mut [f32]) -> Result<(), VisionError> {
     check(recipe, false, row.len())?;
     let normalise = recipe.normalise.map_or(Change::None, Change::of);
-    match resized(picture, recipe) {
+    match resized(picture, recipe)? {
         Resized::Bytes(pixels) => {
             // All that a byte can become, by channel: one look instead of a division for each pixel.
             let tables: [[f32; 256]; 3] =
@@ -59,7 +59,7 @@ pub fn prepare_floats_into(picture: &Picture, recipe: &Recipe, row: &mut [f32]) 
 /// If the recipe cannot be followed or does not keep bytes, or `row` has another length.
 pub fn prepare_bytes_into(picture: &Picture, recipe: &Recipe, row: &mut [u8]) -> Result<(), VisionError> {
     check(recipe, true, row.len())?;
-    match resized(picture, recipe) {
+    match resized(picture, recipe)? {
         Resized::Bytes(pixels) => arrange(&pixels, recipe, row, |value, _| value),
         Resized::Floats(pixels) => {
             arrange(&pixels, recipe, row, |value, _| value.round_ties_even().clamp(0.0, 255.0) as u8);
@@ -112,13 +112,13 @@ enum Resized {
     Floats(Vec<f32>),
 }
 
-fn resized(picture: &Picture, recipe: &Recipe) -> Resized {
+fn resized(picture: &Picture, recipe: &Recipe) -> Result<Resized, VisionError> {
     let upright = recipe.upright.then(|| picture.upright());
     let picture = upright.as_deref().unwrap_or(picture);
     let (x, y) = axes(picture, recipe);
     let source = Source { rgb: &picture.rgb, width: picture.width as usize };
     if !recipe.antialias {
-        return Resized::Floats(resample::interpolated(source, recipe.filter, (&x, &y)));
+        return Ok(Resized::Floats(resample::interpolated(source, recipe.filter, (&x, &y))?));
     }
     let pixels = SCRATCH.with_borrow_mut(|scratch| {
         let pixels = resample::antialiased(source, recipe.filter, (&x, &y), scratch);
@@ -126,8 +126,8 @@ fn resized(picture: &Picture, recipe: &Recipe) -> Resized {
             *scratch = Vec::new();
         }
         pixels
-    });
-    Resized::Bytes(pixels)
+    })?;
+    Ok(Resized::Bytes(pixels))
 }
 
 /// How columns and rows change, and which of them are kept.

@@ -8,11 +8,14 @@
 use std::f64::consts::PI;
 use std::ops::Range;
 
-use super::Filter;
 use super::wide::wide;
+use super::{Filter, VisionError};
 
 /// Fractional bits of Pillow's weights for bytes.
 const BITS: u32 = 22;
+
+/// The most pixels between the two passes: as many as a picture may have.
+const MOST_BETWEEN: usize = 89_478_485;
 
 /// The steps between two pixels that TensorFlow's table of cubic weights has.
 const CUBIC_STEPS: f64 = 1024.0;
@@ -70,24 +73,42 @@ impl<W: Copy> Taps<W> {
 }
 
 /// The wanted part as bytes, antialiased; `scratch` is kept by the caller for the next picture.
-pub(super) fn antialiased(source: Source, filter: Filter, (x, y): (&Axis, &Axis), scratch: &mut Vec<u8>) -> Vec<u8> {
+///
+/// # Errors
+/// If the rows between the two passes would take too much memory.
+pub(super) fn antialiased(
+    source: Source,
+    filter: Filter,
+    (x, y): (&Axis, &Axis),
+    scratch: &mut Vec<u8>,
+) -> Result<Vec<u8>, VisionError> {
     if filter == Filter::Nearest {
-        return picked(source, &accumulated_places(x), &accumulated_places(y));
+        return Ok(picked(source, &accumulated_places(x), &accumulated_places(y)));
     }
     let fixed = |w: f64| (w * f64::from(1 << BITS) + if w < 0.0 { -0.5 } else { 0.5 }) as i32;
     let (across, down) = (pillow_taps(filter, x).map(fixed), pillow_taps(filter, y).map(fixed));
+    let rows_first = rows_first(x, y);
+    check_room(if rows_first { x.from } else { y.from.saturating_mul(x.part.len()) }, x, y)?;
     let mut out = vec![0; x.part.len() * y.part.len() * 3];
     wide(
         #[inline(always)]
         || {
-            if rows_first(x, y) {
+            if rows_first {
                 blend_then_shrink(source, &across, &down, scratch, &mut out);
             } else {
                 shrink_then_blend(source, (y.from, x.part.len()), &across, &down, scratch, &mut out);
             }
         },
     );
-    out
+    Ok(out)
+}
+
+/// Refuses pictures whose proportions make the rows between the passes larger than any picture.
+fn check_room(pixels: usize, x: &Axis, y: &Axis) -> Result<(), VisionError> {
+    if pixels > MOST_BETWEEN {
+        return Err(VisionError::Resize { from: (x.from, y.from), to: (x.to, y.to) });
+    }
+    Ok(())
 }
 
 /// Whether Pillow (13 and later) makes fewer rows before it makes fewer columns: where that saves more.
@@ -181,32 +202,42 @@ fn blend_rows(rows: &[u8], weights: &[i32], out: &mut [u8]) {
 }
 
 /// The wanted part as floats that are not rounded, not antialiased.
-pub(super) fn interpolated(source: Source, filter: Filter, (x, y): (&Axis, &Axis)) -> Vec<f32> {
+///
+/// # Errors
+/// If the rows between the two passes would take too much memory.
+pub(super) fn interpolated(source: Source, filter: Filter, (x, y): (&Axis, &Axis)) -> Result<Vec<f32>, VisionError> {
     if filter == Filter::Nearest {
         let places = |axis: &Axis| axis.part.clone().map(|i| nearest_place(axis, i)).collect::<Vec<_>>();
-        return picked(source, &places(x), &places(y)).into_iter().map(f32::from).collect();
+        return Ok(picked(source, &places(x), &places(y)).into_iter().map(f32::from).collect());
     }
     let (across, down) = (tensorflow_taps(filter, x), tensorflow_taps(filter, y));
     let row = x.part.len() * 3;
+    // Only rows that are used are made, one after the other; `places` says where each went.
     let used = down.used(y.from);
-    let mut between = vec![0f32; y.from * row];
-    for (i, out) in between.chunks_exact_mut(row).enumerate().filter(|(i, _)| used[*i]) {
+    // Floats take four times the room of bytes.
+    check_room(used.iter().filter(|&&used| used).count().saturating_mul(x.part.len() * 4), x, y)?;
+    let mut places = vec![0; y.from];
+    let mut between = Vec::new();
+    for i in (0..y.from).filter(|&i| used[i]) {
+        places[i] = between.len();
         let pixels = &source.rgb[i * source.width * 3..][..source.width * 3];
-        for (j, pixel) in out.chunks_exact_mut(3).enumerate() {
+        for j in 0..x.part.len() {
             let (first, weights) = across.of(j);
-            for (near, &weight) in pixels[first * 3..].chunks_exact(3).zip(weights) {
-                pixel.iter_mut().zip(near).for_each(|(sum, &value)| *sum += f32::from(value) * weight);
+            let mut pixel = [0f32; 3];
+            for (near, &weight) in pixels[first * 3..].as_chunks::<3>().0.iter().zip(weights) {
+                pixel = std::array::from_fn(|channel| pixel[channel] + f32::from(near[channel]) * weight);
             }
+            between.extend_from_slice(&pixel);
         }
     }
     let mut out = vec![0f32; row * y.part.len()];
     for (i, out) in out.chunks_exact_mut(row).enumerate() {
         let (first, weights) = down.of(i);
-        for (row, &weight) in between[first * row..].chunks_exact(row).zip(weights) {
+        for (row, &weight) in between[places[first]..].chunks_exact(row).zip(weights) {
             out.iter_mut().zip(row).for_each(|(sum, &value)| *sum += value * weight);
         }
     }
-    out
+    Ok(out)
 }
 
 fn picked(source: Source, columns: &[usize], rows: &[usize]) -> Vec<u8> {
@@ -403,10 +434,17 @@ mod tests {
             let source = Source { rgb: picture.rgb(), width: picture.width() as usize };
             let (x, y) = (whole(source.width, number(3)), whole(picture.height() as usize, number(4)));
             let (found, most): (Vec<f32>, f32) = if cells[0] == "1" {
-                (antialiased(source, filter, (&x, &y), &mut Vec::new()).into_iter().map(f32::from).collect(), 0.0)
+                (
+                    antialiased(source, filter, (&x, &y), &mut Vec::new())
+                        .unwrap()
+                        .into_iter()
+                        .map(f32::from)
+                        .collect(),
+                    0.0,
+                )
             } else {
                 // Half of the step in which they are stored, and what floats round.
-                (interpolated(source, filter, (&x, &y)), 0.5 / 64.0 + 0.001)
+                (interpolated(source, filter, (&x, &y)).unwrap(), 0.5 / 64.0 + 0.01)
             };
             let expected = &numbers[number(5)..][..found.len()];
             let off = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -419,11 +457,23 @@ mod tests {
         let rgb: Vec<u8> = (0..9 * 7 * 3u32).map(|i| (i * 37 % 251) as u8).collect();
         let source = Source { rgb: &rgb, width: 9 };
         for filter in [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
-            let all = antialiased(source, filter, (&whole(9, 5), &whole(7, 4)), &mut Vec::new());
+            let all = antialiased(source, filter, (&whole(9, 5), &whole(7, 4)), &mut Vec::new()).unwrap();
             let (x, y) = (Axis { part: 1..4, ..whole(9, 5) }, Axis { part: 2..3, ..whole(7, 4) });
-            let part = antialiased(source, filter, (&x, &y), &mut Vec::new());
+            let part = antialiased(source, filter, (&x, &y), &mut Vec::new()).unwrap();
             assert_eq!(part, all[(2 * 5 + 1) * 3..(2 * 5 + 4) * 3], "{filter:?}");
         }
+    }
+
+    #[test]
+    fn proportions_that_take_too_much_memory_are_refused() {
+        let tall = vec![0; 3 * 20_000];
+        let source = Source { rgb: &tall, width: 1 };
+        let (x, y) = (Axis { from: 1, to: 16_384, part: 0..16_384 }, whole(20_000, 20_001));
+        assert!(matches!(
+            antialiased(source, Filter::Bicubic, (&x, &y), &mut Vec::new()),
+            Err(VisionError::Resize { .. })
+        ));
+        assert!(matches!(interpolated(source, Filter::Bilinear, (&x, &y)), Err(VisionError::Resize { .. })));
     }
 
     #[test]
@@ -432,8 +482,8 @@ mod tests {
         let source = Source { rgb: &rgb, width: 6 };
         let (x, y) = (whole(6, 6), whole(5, 5));
         for filter in [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
-            assert_eq!(antialiased(source, filter, (&x, &y), &mut Vec::new()), rgb, "{filter:?}");
-            let floats = interpolated(source, filter, (&x, &y));
+            assert_eq!(antialiased(source, filter, (&x, &y), &mut Vec::new()).unwrap(), rgb, "{filter:?}");
+            let floats = interpolated(source, filter, (&x, &y)).unwrap();
             assert!(floats.iter().zip(&rgb).all(|(a, &b)| (a - f32::from(b)).abs() < 1e-4), "{filter:?}");
         }
     }

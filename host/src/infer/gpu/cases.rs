@@ -12,7 +12,6 @@ use crate::tensor::{Element, Tensor};
 /// A graph of one step after its loads, and a batch for it.
 pub(super) struct Case {
     pub(super) name: &'static str,
-    pub(super) family: Family,
     pub(super) graph: Graph,
     pub(super) batch: usize,
 }
@@ -38,6 +37,11 @@ impl Numbers {
 }
 
 impl Case {
+    /// The families that can do the step that is tested.
+    pub(super) fn families(&self) -> &'static [Family] {
+        self.graph.steps.last().map_or(&[], |step| Family::candidates(&step.operation))
+    }
+
     /// One tensor per input of the graph, `batch` pictures each; every picture differs.
     pub(super) fn inputs(&self, batch: usize) -> Vec<Tensor> {
         let of = |(at, port): (usize, &Port)| {
@@ -112,13 +116,13 @@ impl Sketch {
     /// The graph, whose output is the last step's.
     fn case(mut self, name: &'static str, batch: usize) -> Case {
         let last = self.graph.steps.last().expect("a step was added; this is a bug");
-        let (value, family) = (last.output, Family::of(&last.operation));
+        let value = last.output;
         let size = self.graph.values[value];
         let shape = size.axes().to_vec();
         let port_shape = std::iter::once(None).chain(shape.iter().map(|&n| Some(n))).collect();
         let port = Port { name: "y".into(), shape: port_shape, element: Element::F32 };
         self.graph.outputs.push(Output { port, value, order: [0, 1, 2], shape });
-        Case { name, family, graph: self.graph, batch }
+        Case { name, graph: self.graph, batch }
     }
 }
 

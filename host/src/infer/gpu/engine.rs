@@ -22,6 +22,9 @@ const SOFTWARE_IMAGES: u64 = 16;
 /// A run that takes longer hangs: drivers give up after seconds themselves, but software adapters do not.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// How long a failing device is given to say that it is lost.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
 /// An open device.
 pub(super) struct Engine {
     pub(super) device: wgpu::Device,
@@ -114,11 +117,27 @@ impl Engine {
     pub(super) fn check(&self) -> Result<(), InferError> {
         // A loss is noticed when the device is asked; nothing is waited for here.
         let _ = self.device.poll(wgpu::PollType::Poll);
-        let mut failures = self.failures();
-        if let Some(reason) = failures.lost.clone() {
+        if let Some(reason) = self.failures().lost.clone() {
             return Err(device_error(reason, true));
         }
-        failures.error.take().map_or(Ok(()), |reason| Err(device_error(reason, false)))
+        let error = self.failures().error.take();
+        error.map_or(Ok(()), |reason| Err(self.error_of(Trouble::Other(reason))))
+    }
+
+    /// `trouble` as an error: too little memory may pass, as other work ends; a refusal stays, unless a device that is
+    /// being lost was its cause, which is known only once its last work has ended.
+    pub(super) fn error_of(&self, trouble: Trouble) -> InferError {
+        let _ = self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(LAST_WORDS) });
+        match (self.failures().lost.clone(), trouble) {
+            (Some(reason), _) | (None, Trouble::Memory(reason)) => device_error(reason, true),
+            (None, Trouble::Other(reason)) => device_error(reason, false),
+        }
+    }
+
+    /// Whether the device is gone for good.
+    pub(super) fn is_lost(&self) -> bool {
+        let _ = self.device.poll(wgpu::PollType::Poll);
+        self.failures().lost.is_some()
     }
 
     fn failures(&self) -> MutexGuard<'_, Failures> {
@@ -215,7 +234,7 @@ impl Engine {
             Ok(Err(error)) => return Err(device_error(error.to_string(), true)),
             Err(_) => return Err(device_error("the result did not come back".into(), true)),
         }
-        let view = slice.get_mapped_range().map_err(|error| device_error(error.to_string(), false))?;
+        let view = slice.get_mapped_range().map_err(|error| self.error_of(Trouble::Other(error.to_string())))?;
         let made = read(bytemuck::cast_slice(&view));
         drop(view);
         staging.unmap();
@@ -251,14 +270,4 @@ fn layout_entry(number: u32) -> wgpu::BindGroupLayoutEntry {
 /// A failure of the device.
 pub(super) fn device_error(reason: String, transient: bool) -> InferError {
     InferError::Device { backend: "gpu", reason, transient }
-}
-
-impl Trouble {
-    /// As an error: too little memory may pass, as other work ends; a refusal stays.
-    pub(super) fn into_error(self) -> InferError {
-        match self {
-            Trouble::Memory(reason) => device_error(reason, true),
-            Trouble::Other(reason) => device_error(reason, false),
-        }
-    }
 }

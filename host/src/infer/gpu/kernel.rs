@@ -1,5 +1,5 @@
-//! A step → its shader: the WGSL text with all sizes written into it, the numbers it binds, and how many workgroups it
-//! takes. Pure: nothing here talks to a device.
+//! A step → its shader: the WGSL text with all sizes written into it, the numbers it binds, and how many workgroups
+//! it takes. Pure: nothing here talks to a device.
 //!
 //! Which kernel a step takes, and its tiles, depend on the step's sizes and never on the batch, so that the same picture
 //! gives the same bits in every batch.
@@ -68,16 +68,16 @@ impl Family {
         }
     }
 
-    /// The kernel that `operation` takes.
-    pub fn of(operation: &Operation) -> Self {
+    /// The families that can do `operation`, the fastest first. A model takes the first that passed its self-test.
+    pub fn candidates(operation: &Operation) -> &'static [Family] {
         match operation {
-            Operation::Conv(conv) if conv.groups == 1 => Family::ConvTiled,
-            Operation::Conv(_) => Family::ConvGrouped,
-            Operation::Pool(_) => Family::Pool,
-            Operation::Gather(_) => Family::Gather,
-            Operation::Pointwise => Family::Pointwise,
-            Operation::Softmax => Family::Softmax,
-            Operation::Concat => Family::Concat,
+            Operation::Conv(conv) if conv.groups == 1 => &[Family::ConvTiled, Family::ConvGrouped],
+            Operation::Conv(_) => &[Family::ConvGrouped],
+            Operation::Pool(_) => &[Family::Pool],
+            Operation::Gather(_) => &[Family::Gather],
+            Operation::Pointwise => &[Family::Pointwise],
+            Operation::Softmax => &[Family::Softmax],
+            Operation::Concat => &[Family::Concat],
         }
     }
 }
@@ -179,9 +179,8 @@ pub(super) fn stored_len(dims: Dims) -> usize {
     dims.pixels() * quads(dims.channels) * 4
 }
 
-/// The kernel of `step`, or why there is none.
-pub(super) fn kernel(graph: &Graph, step: &Step) -> Result<Kernel, String> {
-    let family = Family::of(&step.operation);
+/// The kernel of `family`, one of its candidates, for `step`, or why there is none.
+pub(super) fn kernel(graph: &Graph, step: &Step, family: Family) -> Result<Kernel, String> {
     let to = graph.values[step.output];
     let mut text = Text::default();
     text.size("OUT", to);
@@ -426,13 +425,11 @@ fn float(value: f32) -> String {
     format!("{value:e}f")
 }
 
-/// How many numbers the weights of `step` take on the device; more than in the file, since channels are filled up.
-pub(super) fn packed_len(graph: &Graph, step: &Step) -> u64 {
+/// How many numbers the weights of `step` take in `family`; more than in the file, since channels are filled up.
+pub(super) fn packed_len(graph: &Graph, step: &Step, family: Family) -> u64 {
     let (Operation::Conv(conv), [Source::Value(from), ..]) = (&step.operation, &step.inputs[..]) else { return 0 };
-    let inputs = match conv.groups {
-        1 => quads(graph.values[*from].channels) * 4,
-        groups => graph.values[*from].channels / groups,
-    };
+    let channels = graph.values[*from].channels;
+    let inputs = if family == Family::ConvTiled { quads(channels) * 4 } else { channels / conv.groups };
     let outputs = quads(graph.values[step.output].channels) * 4;
     [conv.window.size[0], conv.window.size[1], inputs, outputs]
         .iter()
@@ -477,9 +474,14 @@ mod tests {
     fn every_kernel_is_valid_wgsl_without_a_device() {
         let mut seen = Vec::new();
         for case in cases::all() {
-            for step in &case.graph.steps {
-                let kernel = kernel(&case.graph, step).unwrap();
-                assert_eq!(kernel.weights.len() as u64, packed_len(&case.graph, step), "{}", case.name);
+            let choices = case
+                .graph
+                .steps
+                .iter()
+                .flat_map(|step| Family::candidates(&step.operation).iter().map(move |f| (step, *f)));
+            for (step, family) in choices {
+                let kernel = kernel(&case.graph, step, family).unwrap();
+                assert_eq!(kernel.weights.len() as u64, packed_len(&case.graph, step, family), "{}", case.name);
                 let module = naga::front::wgsl::parse_str(&kernel.source)
                     .unwrap_or_else(|e| panic!("{}: {}", case.name, e.emit_to_string(&kernel.source)));
                 let mut validator = naga::valid::Validator::new(

@@ -9,6 +9,7 @@
 //! kernel    a step of the graph → WGSL, packed weights, a grid; the shaders themselves are in kernels/
 //! memory    how many pictures fit at a time
 //! model     a compiled graph, run on micro-batches
+//! recovery  a lost device, opened again
 //! twin      the shaders in plain Rust: the reference
 //! selftest  each kernel family against its twin when a device is opened
 //! ```
@@ -19,6 +20,7 @@ mod engine;
 mod kernel;
 mod memory;
 mod model;
+mod recovery;
 mod selftest;
 pub mod twin;
 
@@ -33,7 +35,7 @@ pub use self::kernel::Family;
 pub use self::selftest::FamilyReport;
 
 use self::engine::Engine;
-use self::model::GpuModel;
+use self::recovery::{LastingModel, Opener};
 use super::graph::{self, Graph};
 use super::{Backend, InferError, Model, onnx};
 
@@ -48,7 +50,7 @@ pub struct Report {
 
 /// An open GPU.
 pub struct Gpu {
-    engine: Arc<Engine>,
+    opener: Arc<Opener>,
     report: Report,
 }
 
@@ -66,8 +68,9 @@ impl Gpu {
             let reason = format!("`{}` fails its self-test: {reason}", engine.report.name);
             return Err(InferError::Unavailable { backend: "gpu", reason });
         }
+        let passed = families.iter().filter(|report| report.passed).map(|report| report.family).collect();
         let report = Report { adapter: engine.report.clone(), families };
-        Ok(Self { engine, report })
+        Ok(Self { opener: Arc::new(Opener::new(selector.clone(), passed, engine)), report })
     }
 
     /// What was opened and what it is good for.
@@ -80,9 +83,7 @@ impl Gpu {
     /// # Errors
     /// If a step's family is switched off, or one picture is too large for the adapter.
     pub fn compile(&self, graph: Graph) -> Result<Box<dyn Model>, InferError> {
-        let families: Vec<Family> =
-            self.report.families.iter().filter(|report| report.passed).map(|report| report.family).collect();
-        Ok(Box::new(GpuModel::compile(Arc::clone(&self.engine), graph, &families)?))
+        Ok(Box::new(LastingModel::new(Arc::clone(&self.opener), graph)?))
     }
 }
 

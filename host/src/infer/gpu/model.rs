@@ -4,6 +4,7 @@
 //! loop over dispatches; which buffer, which kernel and how many pictures at a time has been decided before.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::graph::plan::{Plan, plan};
@@ -24,8 +25,8 @@ pub(super) struct GpuModel {
     plan: Plan,
     dispatches: Vec<Dispatch>,
     outputs: Vec<Port>,
-    /// Pictures at a time, by the device's limits.
-    images: u64,
+    /// Pictures at a time: what the device's limits allow, halved whenever it was out of memory.
+    images: AtomicU64,
     /// One run at a time: its buffers are the only ones.
     workspace: Mutex<Option<Workspace>>,
 }
@@ -50,7 +51,7 @@ struct Workspace {
 }
 
 impl GpuModel {
-    /// Compiles every step of `graph`. A family that is not in `families` is refused.
+    /// Compiles every step of `graph` with the fastest of `families` that can do it.
     pub(super) fn compile(engine: Arc<Engine>, mut graph: Graph, families: &[Family]) -> Result<Self, InferError> {
         engine.check()?;
         let plan = plan(&graph, stored_len);
@@ -59,19 +60,16 @@ impl GpuModel {
         let mut needs = Needs { per_image: bytes_per_image(&graph, &plan), ..Needs::default() };
         for step in &graph.steps {
             let refuse = |reason: String| unsupported(step, reason);
+            let candidates = Family::candidates(&step.operation);
+            let family = candidates.iter().find(|family| families.contains(family)).copied();
+            let Some(family) = family else { return Err(refuse(switched_off(candidates))) };
             // Before they are packed, since packing allocates.
-            let weights = 4 * kernel::packed_len(&graph, step);
+            let weights = 4 * kernel::packed_len(&graph, step, family);
             needs.fixed = needs.fixed.saturating_add(weights);
             if weights > engine.binding_bytes() || needs.fixed > WEIGHT_BUDGETS * engine.room().memory_bytes {
                 return Err(refuse("its weights need more memory than the adapter has or the engine takes".into()));
             }
-            let kernel = kernel::kernel(&graph, step).map_err(refuse)?;
-            if !families.contains(&kernel.family) {
-                return Err(refuse(format!(
-                    "the kernels `{}` failed their self-test on this adapter",
-                    kernel.family.entry()
-                )));
-            }
+            let kernel = kernel::kernel(&graph, step, family).map_err(refuse)?;
             needs.grids.push(kernel.grid);
             dispatches.push(Dispatch::new(&engine, kernel, &mut pipelines)?);
         }
@@ -88,13 +86,32 @@ impl GpuModel {
         }
         engine.check()?;
         let outputs = graph.outputs.iter().map(|output| output.port.clone()).collect();
-        Ok(Self { engine, graph, plan, dispatches, outputs, images, workspace: Mutex::new(None) })
+        Ok(Self {
+            engine,
+            graph,
+            plan,
+            dispatches,
+            outputs,
+            images: AtomicU64::new(images),
+            workspace: Mutex::new(None),
+        })
+    }
+
+    /// Whether its device is gone for good.
+    pub(super) fn is_lost(&self) -> bool {
+        self.engine.is_lost()
     }
 
     /// Pictures at a time.
     #[cfg(test)]
     pub(super) fn images_at_a_time(&self) -> u64 {
-        self.images
+        self.images.load(Ordering::Relaxed)
+    }
+
+    /// Pictures that the buffers at hand are for.
+    #[cfg(test)]
+    pub(super) fn images_held(&self) -> Option<u64> {
+        self.workspace.lock().unwrap().as_ref().map(|workspace| workspace.images)
     }
 
     /// Buffers for `wanted` pictures, or for fewer if the device has no room.
@@ -103,8 +120,11 @@ impl GpuModel {
         loop {
             match self.engine.attempt(|| self.workspace_for(images)) {
                 Ok(made) => return Ok(made),
-                Err(Trouble::Memory(_)) if images > 1 => images /= 2,
-                Err(trouble) => return Err(trouble.into_error()),
+                Err(Trouble::Memory(_)) if images > 1 => {
+                    images /= 2;
+                    self.images.fetch_min(images, Ordering::Relaxed);
+                }
+                Err(trouble) => return Err(self.engine.error_of(trouble)),
             }
         }
     }
@@ -217,6 +237,11 @@ impl GpuModel {
     }
 }
 
+fn switched_off(candidates: &[Family]) -> String {
+    let names: Vec<String> = candidates.iter().map(|family| format!("`{}`", family.entry())).collect();
+    format!("the kernels {} failed their self-test on this adapter", names.join(", "))
+}
+
 /// A stored picture without the channels that fill up its quads.
 fn dense(dims: Dims, stored: &[f32], all: &mut Vec<f32>) {
     stored.chunks(quads(dims.channels) * 4).for_each(|pixel| all.extend_from_slice(&pixel[..dims.channels]));
@@ -235,7 +260,7 @@ fn bytes_per_image(graph: &Graph, plan: &Plan) -> Vec<u64> {
 }
 
 fn unsupported(step: &Step, reason: String) -> InferError {
-    let operation = Family::of(&step.operation).entry().to_owned();
+    let operation = Family::candidates(&step.operation).first().map_or("", |family| family.entry()).to_owned();
     InferError::Unsupported { backend: "gpu", node: step.node.clone(), operation, reason }
 }
 
@@ -245,7 +270,7 @@ impl Dispatch {
         let pipeline = match pipelines.get(&kernel.source) {
             Some(pipeline) => pipeline.clone(),
             None => {
-                let made = engine.compile(&kernel).map_err(Trouble::into_error)?;
+                let made = engine.compile(&kernel).map_err(|trouble| engine.error_of(trouble))?;
                 pipelines.insert(kernel.source.clone(), made.clone());
                 made
             }
@@ -253,7 +278,7 @@ impl Dispatch {
         let upload = |label, numbers: &[f32]| (!numbers.is_empty()).then(|| engine.upload(label, numbers));
         let (constants, weights) = engine
             .attempt(|| (upload("constants", &kernel.constants), upload("weights", &kernel.weights)))
-            .map_err(Trouble::into_error)?;
+            .map_err(|trouble| engine.error_of(trouble))?;
         Ok(Self { pipeline, constants, weights, operands: kernel.operands, grid: kernel.grid })
     }
 }
@@ -276,7 +301,7 @@ impl Model for GpuModel {
         self.engine.check()?;
         let mut held = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<Vec<f32>> = vec![Vec::new(); self.outputs.len()];
-        let wanted = self.images.min(rows as u64);
+        let wanted = self.images.load(Ordering::Relaxed).min(rows as u64);
         // Taken out, so that a failure leaves no half-used buffers behind.
         let mut workspace = held.take().filter(|workspace| workspace.images >= wanted);
         let mut start = 0;

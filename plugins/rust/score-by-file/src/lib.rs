@@ -15,9 +15,13 @@ fn init() -> Result<Scorer> {
 }
 
 fn run(scorer: &mut Scorer, mini_batch: &[String]) -> Result<Output> {
-    Output::by_file(mini_batch, ["file", "class", "probability"], |file| {
+    let predict = |file| {
         let pixels = Image::open(file)?.tensor(&scorer.recipe)?;
-        let (class, probability) = scorer.model.predict(&pixels)?.softmax().best()?;
+        Ok(scorer.model.predict(&pixels)?.softmax())
+    };
+    // Results are read once all files are on their way, so that the model never waits for the script.
+    Output::by_file_ahead(mini_batch, ["file", "class", "probability"], predict, |file, probabilities| {
+        let (class, probability) = probabilities.best()?;
         Ok((file_name(file), class, probability))
     })
 }

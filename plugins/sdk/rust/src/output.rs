@@ -121,9 +121,25 @@ impl Output {
         columns: [&str; N],
         mut score: impl FnMut(&'a str) -> Result<R>,
     ) -> Result<Self> {
+        Self::by_file_ahead(mini_batch, columns, |file| score(file), |_, row| Ok(row))
+    }
+
+    /// As [`Output::by_file`], in two steps: `start` is called on every file before the first `finish` reads what it
+    /// gave. What a model computes goes on meanwhile, so that a script which scores file by file does not keep the
+    /// device waiting.
+    ///
+    /// # Errors
+    /// The first transient failure.
+    pub fn by_file_ahead<'a, T, R: Row, const N: usize>(
+        mini_batch: &'a [String],
+        columns: [&str; N],
+        mut start: impl FnMut(&'a str) -> Result<T>,
+        mut finish: impl FnMut(&'a str, T) -> Result<R>,
+    ) -> Result<Self> {
         let mut output = Self::new(columns);
-        for (index, file) in mini_batch.iter().enumerate() {
-            match score(file) {
+        let started: Vec<_> = mini_batch.iter().map(|file| start(file)).collect();
+        for ((index, file), started) in mini_batch.iter().enumerate().zip(started) {
+            match started.and_then(|started| finish(file, started)) {
                 Ok(row) => output.push(row),
                 Err(Failure::Permanent(reason)) => output.fail(index, reason),
                 Err(transient) => return Err(transient),

@@ -73,6 +73,11 @@ fn run(probe: &mut Probe, mini_batch: &[String]) -> Result<Output> {
         "leaves-model" => drop(Model::open(Some("../other.onnx"))?),
         "slow" => std::thread::sleep(Duration::from_millis(setting_or("milliseconds", 5)?)),
         "sizes" => return sizes(mini_batch),
+        "calls-the-host" => {
+            for _ in 0..setting_or("calls", 1)? {
+                black_box(context::attempt());
+            }
+        }
         _ => {}
     }
     Ok(constant(mini_batch))

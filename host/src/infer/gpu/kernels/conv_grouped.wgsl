@@ -1,4 +1,4 @@
-// Convolution in groups of any size: each invocation makes one quad of output channels, which may read from four groups.
+// Convolution in groups of any size, one included: each invocation makes one quad of output channels, which may read from four groups.
 // Twin: `conv_grouped` in twin.rs.
 
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;

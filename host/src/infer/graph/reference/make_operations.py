@@ -95,6 +95,9 @@ def blocks():
           {"w": floats(3, 3, 1, 1), "low": np.float32(0.1), "high": np.float32(0.9)})
     write("channels-joined", [node("Relu", "x", "r"), node("Concat", "x r x", axis=1)])
     write("added-to-itself", [node("Conv", "x w", "c"), node("Add", "c c")], {"w": floats(3, 3, 1, 1)})
+    # Numbers that fill up a device's quads are divided too, and the convolution must not see what comes of them.
+    write("division-convolved", [node("Mul", "x x", "s"), node("Add", "s c", "p"), node("Div", "x p", "d"), node("Conv", "d w")],
+          {"w": floats(3, 3, 1, 1), "c": np.full((3, 1, 1), 0.5, np.float32)})
     write("division", [node("Conv", "x w", "c"), node("Clip", "c low", "p"), node("Div", "x p")],
           {"w": floats(3, 3, 1, 1), "low": np.float32(0.5)})
 
