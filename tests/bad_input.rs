@@ -309,6 +309,12 @@ fn refused(ran: &Ran, code: i32, error: &str, hint: &str) {
     assert_eq!(ran.code, code, "{}", ran.stderr);
     let [text] = of("error: ")[..] else { panic!("not one error: {}", ran.stderr) };
     assert!(text.contains(error), "{text}\nlacks {error}");
+    // A cause that its error's text holds already comes twice.
+    let mut parts: Vec<_> = text.split(": ").collect();
+    let count = parts.len();
+    parts.sort_unstable();
+    parts.dedup();
+    assert_eq!(parts.len(), count, "said twice: {text}");
     match of("hint: ")[..] {
         [] => assert!(hint.is_empty(), "{}\nlacks the hint {hint}", ran.stderr),
         [cure] => assert!(!hint.is_empty() && cure.contains(hint), "{cure}\nis not {hint:?}"),
@@ -348,13 +354,17 @@ fn deployments_are_refused_by_line_with_a_cure() {
         (&["settings: {mini_batch_size: three}"], "line 5: `settings.mini_batch_size` is the text `three`", ""),
         (
             &["settings: {mini_batch_size: 0}"],
-            "`settings.mini_batch_size` is `0`; allowed is a whole number from 1",
+            "`settings.mini_batch_size` is the number `0`; allowed is a whole number from 1",
             "",
         ),
         (&["settings: [1]"], "`settings` is a list", ""),
-        (&["settings: {output_format: xml}"], "`settings.output_format` is `xml`; allowed is", ""),
-        (&["settings: {mini_batch_size: 3, mini_batch_size: 4}"], "line 5", ""),
-        (&["settings: {"], "line", ""),
+        (&["settings: {output_format: xml}"], "`settings.output_format` is the text `xml`; allowed is `azure`", ""),
+        (
+            &["settings: {mini_batch_size: 3, mini_batch_size: 4}"],
+            "`mini_batch_size` is already written",
+            "keep one of them",
+        ),
+        (&["settings: {"], "line 6: not YAML: while parsing a node", ""),
         (&[&no_script], "unknown key `code_configuration.colour`", ""),
         (
             &[&absent],
@@ -379,9 +389,9 @@ fn deployments_are_refused_by_line_with_a_cure() {
     let place = Place::with_pictures(&["0000_arrow.jpg"]);
     refused(&place.run(&[]), 2, "deployment.yml`: No such file", "");
     std::fs::write(place.at("deployment.yml"), b"name: \xff\xfe").unwrap();
-    refused(&place.run(&[]), 2, "deployment.yml`", "");
+    refused(&place.run(&[]), 2, "deployment.yml` line 1: not UTF-8 text", "");
     std::fs::write(place.at("deployment.yml"), "").unwrap();
-    refused(&place.run(&[]), 2, "deployment.yml`", "");
+    refused(&place.run(&[]), 2, "deployment.yml` line 1: the file is empty", "");
 }
 
 /// The bytes with every `from` made `to`, of the same length.

@@ -60,7 +60,9 @@ fn checkout() -> anyhow::Result<PathBuf> {
     let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
     let mut candidates = here.ancestors().map(Path::to_owned).chain(built_in);
     let found = candidates.find(|folder| folder.join("host/demo/deployment.yml").is_file());
-    found.context("the demo needs the checkout of Scorehost\nhint: run it inside the checkout: cargo run --release -- demo")
+    found.context(
+        "the demo needs the checkout of Scorehost\nhint: run it inside the checkout: cargo run --release -- demo",
+    )
 }
 
 fn build_scripts(checkout: &Path) -> anyhow::Result<()> {

@@ -43,7 +43,8 @@ pub(crate) fn read_rows(output: &Path, record: &Record, labels: &[String]) -> an
             anyhow::bail!("reports are made of `azure` and `csv` output, not of `{name}`")
         }
     };
-    let mut reader = reader.flexible(true).from_path(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let mut reader =
+        reader.flexible(true).from_path(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let label = |class: &str| {
         let named = class.parse().ok().and_then(|i: usize| labels.get(i)).cloned();
         named.unwrap_or_else(|| class.to_owned())
@@ -183,7 +184,10 @@ fn errors(output: &Path) -> anyhow::Result<Vec<ErrorLine>> {
 
 fn timings(output: &Path) -> anyhow::Result<Vec<Timing>> {
     // index, files, rows, attempts, start, seconds, device_seconds
-    let timing =
-        |row: &csv::StringRecord| Timing { seconds: number(row, 5), device_seconds: number(row, 6), attempts: number(row, 3) };
+    let timing = |row: &csv::StringRecord| Timing {
+        seconds: number(row, 5),
+        device_seconds: number(row, 6),
+        attempts: number(row, 3),
+    };
     Ok(records(output, "mini_batches.csv")?.iter().map(timing).collect())
 }

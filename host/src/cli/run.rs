@@ -10,6 +10,7 @@ use scorehost::job::{Control, End};
 use scorehost::output::Existing;
 use scorehost::service::{self, Outcome, RunRequest};
 
+use super::gallery;
 use super::progress::Watcher;
 use super::{COMPLETED, DeviceName, FAILED, INTERRUPTED, NamedArgs, say};
 
@@ -38,6 +39,12 @@ pub(crate) struct RunArgs {
     /// Continue a job that was stopped or killed
     #[arg(long)]
     resume: bool,
+    /// Write report.html beside the predictions: pictures with their class and probability, classes, timings, errors
+    #[arg(long)]
+    report: bool,
+    /// Names of class numbers for the report, one a line
+    #[arg(long, value_name = "FILE", requires = "report")]
+    labels: Option<PathBuf>,
     /// Print the job record as JSON on the last line of stdout
     #[arg(long)]
     json: bool,
@@ -65,7 +72,13 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
             _ => Existing::Refuse,
         },
     };
+    // Read first: a job should not run for hours before it finds no labels.
+    let labels = args.labels.as_deref().map(gallery::read_labels).transpose()?.unwrap_or_default();
     let outcome = watched(&request, args.quiet)?;
+    if args.report && outcome.end == End::Completed {
+        let report = gallery::write(&request.output, &request.input, &outcome.record, &labels)?;
+        eprintln!("report: {}", report.display());
+    }
     if !args.json {
         print_summary(&outcome.record, &request.output);
     }

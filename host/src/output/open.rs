@@ -41,6 +41,24 @@ pub(super) struct Lock {
 }
 
 impl Output {
+    /// Whether [`Output::create`] or [`Output::resume`] would refuse what is in the folder: asked before anything that
+    /// takes long. Changes nothing.
+    ///
+    /// # Errors
+    /// Their refusals, as far as a look tells.
+    pub fn check(options: &OutputOptions) -> Result<(), OutputError> {
+        options.format.check()?;
+        if options.existing != Existing::Resume {
+            return refuse_existing(options);
+        }
+        let folder = options.folder.clone();
+        match (folder.join(HIDDEN).is_dir(), folder.join("job.json").is_file()) {
+            (true, _) => Ok(()),
+            (false, true) => Err(OutputError::AlreadyComplete { folder }),
+            (false, false) => Err(OutputError::Nothing { folder }),
+        }
+    }
+
     /// Begins an output; `plan` and `header` are kept for [`Output::resume`], as they are.
     ///
     /// # Errors

@@ -3,7 +3,6 @@
 //! The only home of wasmtime. What goes in is hostile: sizes, imports, exports, results, time, memory and output all
 //! have bounds. Which mini-batch runs when, and what a failure means for it, is [`crate::job`]'s.
 
-#[expect(unreachable_pub, reason = "generated")]
 mod bindings;
 mod cache;
 mod check;

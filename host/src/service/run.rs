@@ -78,13 +78,16 @@ pub fn run(
     observer: &mut dyn FnMut(&Event<'_>),
 ) -> Result<Outcome, ServiceError> {
     let deployment = resolve(request)?;
+    let options = output_options(request, &deployment.settings);
+    Output::check(&options)?;
+    let views = Views::new(request, &deployment)?;
+    let plan = if request.existing == Existing::Resume { None } else { Some(new_plan(request, &deployment, &views)?) };
     let engine = Engine::new().map_err(ServiceError::Engine)?;
     let script = open_script(&engine, &deployment)?;
-    let private = Views::new(request, &deployment)?;
-    let (models, device) = open_models(request, &deployment, &private)?;
+    let (models, device) = open_models(request, &deployment, &views)?;
     let header = Header::new(&deployment, &script, &device)?;
-    let (mut output, plan, from, header) = open_output(request, &deployment, header, &private)?;
-    let services = services(&deployment, &header, &private, models, &plan)?;
+    let (mut output, plan, from, header) = open_output(options, plan, header)?;
+    let services = services(&deployment, &header, &views, models, &plan)?;
     let progress =
         Progress { tally: from, retries: 0, mini_batches: plan.mini_batch_count(), files: plan.file_count() as u64 };
     let not_used = &deployment.not_used;
@@ -173,11 +176,7 @@ fn open_models(
 
 /// The backend for a model folder, with its only model open on it, so that a refusal comes before the first
 /// mini-batch. A folder of several is opened by the script.
-fn choose_models(
-    device: Device,
-    named: &Named,
-    folder: Option<&Path>,
-) -> Result<(Chosen, Models), ServiceError> {
+fn choose_models(device: Device, named: &Named, folder: Option<&Path>) -> Result<(Chosen, Models), ServiceError> {
     let only = folder.and_then(|folder| Some((folder, Models::find_only(folder).ok()?)));
     let file = only.as_ref().map(|(folder, only)| folder.join(only));
     let chosen = device::choose(&device::Request { device, named, model: file.as_deref() })?;
@@ -273,34 +272,40 @@ fn digest(path: &Path) -> Result<String, ServiceError> {
     Ok(format!("sha256:{}", hex(&hash.finalize())))
 }
 
-fn open_output(
-    request: &RunRequest,
-    deployment: &Deployment,
-    header: Header,
-    views: &Views,
-) -> Result<(Output, Arc<Plan>, Tally, Header), ServiceError> {
-    let settings = &deployment.settings;
-    let options = OutputOptions {
+fn output_options(request: &RunRequest, settings: &Settings) -> OutputOptions {
+    OutputOptions {
         folder: request.output.clone(),
         file_name: settings.output_file_name.clone(),
         format: format_of(settings.output_format),
         keep_rows: settings.output_action == OutputAction::AppendRow,
         existing: request.existing,
-    };
-    if request.existing == Existing::Resume {
-        let Resumed { output, plan, header: then, next, counts } = Output::resume(options)?;
-        let header = header.continue_as(&then)?;
-        let from = Tally { mini_batches: next, files: counts.files, failed: counts.failed, rows: counts.rows };
-        return Ok((output, Arc::new(Plan::from_bytes(&plan)?), from, header));
     }
-    let mut plan = Plan::new(settings.mini_batch_size);
+}
+
+fn new_plan(request: &RunRequest, deployment: &Deployment, views: &Views) -> Result<Plan, ServiceError> {
+    let mut plan = Plan::new(deployment.settings.mini_batch_size);
     store::list(&views.input, Some(&request.output), |name| plan.push(name))?;
     plan.sort();
     if plan.file_count() == 0 {
         return Err(ServiceError::EmptyInput(request.input.clone()));
     }
-    let output = Output::create(options, &plan.to_bytes(), &header.value)?;
-    Ok((output, Arc::new(plan), Tally::default(), header))
+    Ok(plan)
+}
+
+/// Begins the output with its plan; without one, comes back to an output and the plan that it was begun with.
+fn open_output(
+    options: OutputOptions,
+    plan: Option<Plan>,
+    header: Header,
+) -> Result<(Output, Arc<Plan>, Tally, Header), ServiceError> {
+    if let Some(plan) = plan {
+        let output = Output::create(options, &plan.to_bytes(), &header.value)?;
+        return Ok((output, Arc::new(plan), Tally::default(), header));
+    }
+    let Resumed { output, plan, header: then, next, counts } = Output::resume(options)?;
+    let header = header.continue_as(&then)?;
+    let from = Tally { mini_batches: next, files: counts.files, failed: counts.failed, rows: counts.rows };
+    Ok((output, Arc::new(Plan::from_bytes(&plan)?), from, header))
 }
 
 fn format_of(format: OutputFormat) -> Format {
