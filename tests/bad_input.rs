@@ -504,6 +504,18 @@ fn a_model_folder_without_a_model_or_with_two_says_so() {
 }
 
 #[test]
+fn a_model_that_does_not_take_pictures_ends_the_job_at_init() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::with_pictures(&["0000_arrow.jpg"]);
+    place.deploy_model(&root().join("tests/reference/models/not-pictures.onnx"), BY_FILE, &[], &[]);
+    let ran = place.run(&[]);
+    refused(&ran, 1, "the model's input `input` is not a batch of RGB pictures", "");
+    assert!(ran.stderr.contains("init failed"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_tensor_of_the_wrong_shape_names_both_shapes_and_each_file() {
     if scripts().is_none() {
         return;

@@ -62,10 +62,10 @@ class Graph:
     def relu(self, x):
         return self.op("Relu", x)
 
-    def head(self, x, channels, spread):
-        """Logits; `spread` makes them differ as much as a trained network's."""
+    def head(self, x, channels):
+        """Logits; [`calibrate`] makes them differ as much as a trained network's."""
         x = self.op("Flatten", self.op("GlobalAveragePool", x))
-        weights = self.constant((self.random.standard_normal((CLASSES, channels)) * spread).astype(np.float32))
+        weights = self.constant(self.random.standard_normal((CLASSES, channels)).astype(np.float32))
         return self.op("Gemm", x, weights, self.floats(*[0] * CLASSES), transB=1)
 
     def model(self, name, output):
@@ -78,9 +78,9 @@ class Graph:
         return model
 
 
-def trunk(g, x, spread):
+def trunk(g, x):
     x = g.relu(g.norm(g.conv(x, 3, 8, stride=2), 8))
-    return g.head(g.relu(g.conv(x, 8, 12)), 12, spread)
+    return g.head(g.relu(g.conv(x, 8, 12)), 12)
 
 
 def preprocessing_inside(name):
@@ -89,7 +89,7 @@ def preprocessing_inside(name):
     x = g.op("Sub", "input", g.channels(0.485, 0.456, 0.406))
     x = g.op("Div", x, g.channels(0.229, 0.224, 0.225))
     x = g.op("Mul", x, g.floats(0.5))
-    return g.model(name, trunk(g, x, 4))
+    return g.model(name, trunk(g, x))
 
 
 def bytes_channels_last(name):
@@ -98,13 +98,13 @@ def bytes_channels_last(name):
     x = g.op("Cast", "input", to=TensorProto.FLOAT)
     x = g.op("Transpose", x, perm=[0, 3, 1, 2])
     x = g.op("Sub", g.op("Div", x, g.floats(127.5)), g.floats(1))
-    return g.model(name, g.op("Softmax", trunk(g, x, 6), axis=-1))
+    return g.model(name, g.op("Softmax", trunk(g, x), axis=-1))
 
 
 def floats_channels_last(name):
     g = Graph(3, (SIDE, SIDE, 3))
     x = g.op("Transpose", "input", perm=[0, 3, 1, 2])
-    return g.model(name, g.op("Softmax", trunk(g, x, 20), axis=1))
+    return g.model(name, g.op("Softmax", trunk(g, x), axis=1))
 
 
 def zero_padded_shortcut(name):
@@ -116,7 +116,7 @@ def zero_padded_shortcut(name):
     numbers = lambda *values: g.constant(np.array(values, np.int64))
     short = g.op("Slice", x, numbers(0, 0), numbers(ends, ends), numbers(2, 3), numbers(2, 2))
     short = g.op("Pad", short, numbers(0, 4, 0, 0, 0, 4, 0, 0), g.constant(np.array(0, np.float32)))
-    return g.model(name, g.head(g.relu(g.op("Add", y, short)), 16, 4))
+    return g.model(name, g.head(g.relu(g.op("Add", y, short)), 16))
 
 
 def groups(name):
@@ -125,26 +125,42 @@ def groups(name):
     x = g.relu(g.norm(g.conv("input", 3, 16, stride=2), 16))
     x = g.relu(g.norm(g.conv(x, 16, 16, group=4), 16))
     x = g.relu(g.norm(g.conv(x, 16, 16, group=16, stride=2), 16))
-    return g.model(name, g.head(g.relu(g.conv(x, 16, 24, kernel=1)), 24, 4))
+    return g.model(name, g.head(g.relu(g.conv(x, 16, 24, kernel=1)), 24))
 
 
 MODELS = [preprocessing_inside, bytes_channels_last, floats_channels_last, zero_padded_shortcut, groups]
 
 
-def scored(model):
+def run(model):
+    """The first output for each picture."""
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     given = session.get_inputs()[0]
-    rows = []
     for path in PICTURES:
         x = np.asarray(Image.open(path).convert("RGB").resize((SIDE, SIDE), Image.BICUBIC))
         if given.shape[-1] != 3:
             x = x.transpose(2, 0, 1)
         if given.type == "tensor(float)":
             x = x.astype(np.float32) / 255
-        y = session.run(None, {given.name: x[None]})[0][0]
-        e = np.exp(y - y.max())
-        rows.append((path.name, int(y.argmax()), float((e / e.sum()).max())))
-    return rows
+        yield session.run(None, {given.name: x[None]})[0][0]
+
+
+def calibrate(model):
+    """Sets the last layer so that its logits have a mean of 0 and a deviation of 2 over the pictures."""
+    (gemm,) = [node for node in model.graph.node if node.op_type == "Gemm"]
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    probe.graph.output[0].name = gemm.output[0]
+    logits = np.stack(list(run(probe)))
+    factor = 2 / (logits - logits.mean(0)).std()
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    weights, bias = (constants[name] for name in gemm.input[1:])
+    for constant, value in [(weights, numpy_helper.to_array(weights) * factor), (bias, -logits.mean(0) * factor)]:
+        constant.CopyFrom(numpy_helper.from_array(value.astype(np.float32), constant.name))
+
+
+def scored(model):
+    softmax = lambda y: np.exp(y - y.max()) / np.exp(y - y.max()).sum()
+    return [(path.name, int(y.argmax()), float(softmax(y).max())) for path, y in zip(PICTURES, run(model))]
 
 
 def main():
@@ -153,6 +169,7 @@ def main():
     for make in MODELS:
         name = make.__name__.replace("_", "-")
         model = make(name)
+        calibrate(model)
         rows = scored(model)
         # A model that says the same of every picture would test nothing.
         assert len({c for _, c, _ in rows}) > 1, name

@@ -170,6 +170,10 @@ impl Place {
 pub(crate) fn scorehost() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_scorehost"));
     command.env("SCOREHOST_CACHE", root().join("target/test-cache")).env_remove("ORT_DYLIB_PATH");
+    // Mesa complains on stderr without it.
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
+    }
     command
 }
 

@@ -9,7 +9,7 @@ use rten::{Value, ValueOrView, ValueType, ValueView};
 use rten_tensor::Layout;
 
 use super::rows::{Batch, Lanes, read_model, separable};
-use super::{Backend, InferError, Model, Port};
+use super::{Backend, InferError, Model, Port, sound};
 use crate::tensor::{Data, Element, Tensor};
 
 /// What this backend is called.
@@ -38,6 +38,7 @@ impl Backend for Cpu {
 
     fn open(&self, path: &Path) -> Result<Box<dyn Model>, InferError> {
         let bytes = read_model(path)?;
+        sound::check(&bytes).map_err(|reason| InferError::Invalid { path: path.into(), reason })?;
         let guarded = std::panic::catch_unwind(|| {
             // Packed weights cost memory once, and are a fifth faster by row.
             ModelOptions::with_all_ops().prepack_weights(true).load(bytes)

@@ -17,6 +17,7 @@ mod rows;
 #[cfg(test)]
 mod samples;
 pub mod session;
+mod sound;
 
 use std::path::{Path, PathBuf};
 

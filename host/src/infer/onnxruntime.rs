@@ -278,7 +278,8 @@ mod tests {
     #[test]
     fn ports_of_other_types_are_refused() {
         with_each(&[1], |backend| {
-            let model = OnDisk::new(&cast(kind::DOUBLE, kind::FLOAT));
+            const DOUBLE: u64 = 11;
+            let model = OnDisk::new(&cast(DOUBLE, kind::FLOAT));
             let Err(error) = backend.open(&model.path()) else { panic!("doubles were taken") };
             assert!(matches!(error, InferError::Unsupported { .. }), "{error:?}");
         });

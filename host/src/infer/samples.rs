@@ -13,7 +13,6 @@ pub(super) mod kind {
     pub(in super::super) const UINT8: u64 = 2;
     pub(in super::super) const INT32: u64 = 6;
     pub(in super::super) const INT64: u64 = 7;
-    pub(in super::super) const DOUBLE: u64 = 11;
 }
 
 fn varint(mut value: u64) -> Vec<u8> {

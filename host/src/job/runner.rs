@@ -43,6 +43,9 @@ const WINDOW: u64 = 1024;
 /// Bytes of rows that wait to be committed, beyond which nothing new is begun.
 const WAITING_BYTES: usize = 256 << 20;
 
+/// Bytes of logs that one run of a job keeps: a thousand mini-batches that each print all they may.
+const MAX_LOG_BYTES: u64 = 1 << 30;
+
 /// Runs the job to its end, commits what it gives to `output`, and reports after each group of commits.
 ///
 /// # Errors
@@ -202,6 +205,8 @@ struct Feed<'a> {
     total: u64,
     control: &'a Control,
     retries: AtomicU64,
+    /// Bytes of logs, for their bound.
+    logged: AtomicU64,
     /// Whether any instance ever started.
     started: std::sync::atomic::AtomicBool,
 }
@@ -221,6 +226,7 @@ impl<'a> Feed<'a> {
             total,
             control,
             retries: AtomicU64::new(0),
+            logged: AtomicU64::new(0),
             started: false.into(),
         }
     }
@@ -399,7 +405,8 @@ impl Worker<'_> {
 
     /// What a script printed is kept for people; a job does not fail for want of it.
     fn write_log(&self, index: u64, attempt: u32, printed: &Printed) {
-        if printed.text.is_empty() {
+        let before = self.feed.logged.fetch_add(printed.text.len() as u64, Ordering::Relaxed);
+        if printed.text.is_empty() || before > MAX_LOG_BYTES {
             return;
         }
         let folder = self.job.output_folder.join("logs");

@@ -27,6 +27,12 @@ pub struct Instance {
     spent: bool,
 }
 
+/// Making memories and tables takes microseconds; whatever takes longer is a start function gone wrong.
+const INSTANTIATE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How often a waiting call looks whether the job stops.
+const STOP_CHECK: Duration = Duration::from_millis(100);
+
 /// One mini-batch to run.
 #[derive(Debug)]
 pub struct Call<'a> {
@@ -91,11 +97,14 @@ impl Instance {
         // What one call may hand to the host: all of its output, or a tensor's numbers.
         store.set_hostcall_fuel(services.limits.output_bytes);
         watch(&mut store, stop);
-        store.set_epoch_deadline(u64::MAX / 2);
-        let made = with_runtime(|runtime| runtime.block_on(script.pre.instantiate_async(&mut store)))?;
+        // Instantiating runs the component's own start functions.
+        store.data_mut().call.deadline = Instant::now() + INSTANTIATE_LIMIT;
+        store.set_epoch_deadline(1);
+        let made = block_on(INSTANTIATE_LIMIT, stop, script.pre.instantiate_async(&mut store))?;
         let script = match made {
-            Ok(script) => script,
-            Err(error) => return Err(failed_start(store.data(), &error)),
+            Some(Ok(script)) => script,
+            Some(Err(error)) => return Err(failed_start(store.data(), &error)),
+            None => return Err(ScriptError::Timeout { call: "instantiation", limit: INSTANTIATE_LIMIT }),
         };
         Ok(Self { store, script, stop: Arc::clone(stop), spent: false })
     }
@@ -105,7 +114,7 @@ impl Instance {
         let call = async |script: &ScoringScript, store: &mut Store<State>| {
             script.scorehost_script_script().call_init(store).await
         };
-        let result = block_on(limit, call(&self.script, &mut self.store))?;
+        let result = block_on(limit, &self.stop, call(&self.script, &mut self.store))?;
         let returned = self.settle("init", limit, result)?;
         returned.map_err(|failure| self.declared(failure))
     }
@@ -119,7 +128,8 @@ impl Instance {
         let run = async |script: &ScoringScript, store: &mut Store<State>, paths: &[String]| {
             script.scorehost_script_script().call_run(store, paths).await
         };
-        let result = block_on(call.timeout, run(&self.script, &mut self.store, &paths))?;
+        let result = block_on(call.timeout, &self.stop, run(&self.script, &mut self.store, &paths));
+        let result = result.inspect_err(|_| self.spent = true)?;
         let returned = self.settle("run", call.timeout, result)?;
         let output = returned.map_err(|failure| self.declared(failure))?;
         checked(output, call.files.len(), self.store.data().services.limits.output_rows)
@@ -169,6 +179,7 @@ impl Instance {
         let error = match result {
             Some(Ok(value)) => return Ok(value),
             Some(Err(error)) => error,
+            None if self.stop.load(Ordering::Relaxed) => return Err(self.spend(ScriptError::Stopped)),
             None => return Err(self.spend(ScriptError::Timeout { call, limit })),
         };
         if self.stop.load(Ordering::Relaxed) {
@@ -201,11 +212,28 @@ fn with_runtime<T>(use_it: impl FnOnce(&tokio::runtime::Runtime) -> T) -> Result
     RUNTIME.with(|runtime| runtime.as_ref().map(use_it).map_err(ScriptError::engine))
 }
 
-/// Runs `call` to its end, or until its time is up while it waits in a host function; a script that computes is
-/// ended by the epoch.
-fn block_on<T>(limit: Duration, call: impl Future<Output = T>) -> Result<Option<T>, ScriptError> {
+/// Runs `call` to its end, or until its time is up or the job stops while it waits in a host function; a script that
+/// computes is ended by the epoch.
+fn block_on<T>(limit: Duration, stop: &AtomicBool, call: impl Future<Output = T>) -> Result<Option<T>, ScriptError> {
     // A little later than the epoch's own check, which says more about where the time went.
-    with_runtime(|runtime| runtime.block_on(async { tokio::time::timeout(limit + TICK, call).await.ok() }))
+    let end = Instant::now() + limit + TICK;
+    let until_end = async {
+        let mut call = std::pin::pin!(call);
+        loop {
+            let now = Instant::now();
+            if now >= end || stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            let slice = STOP_CHECK.min(end - now);
+            if let Ok(result) = tokio::time::timeout(slice, call.as_mut()).await {
+                return Some(result);
+            }
+        }
+    };
+    // A panic in a host function would take the worker with it, and the job.
+    let guarded = || with_runtime(|runtime| runtime.block_on(until_end));
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(guarded))
+        .unwrap_or_else(|_| Err(ScriptError::Engine("a host function panicked".into())))
 }
 
 /// Asks at every tick whether the call's time is up or the job is stopping.

@@ -86,7 +86,7 @@ pub(super) fn antialiased(
         return Ok(picked(source, &accumulated_places(x), &accumulated_places(y)));
     }
     let fixed = |w: f64| (w * f64::from(1 << BITS) + if w < 0.0 { -0.5 } else { 0.5 }) as i32;
-    let (across, down) = (pillow_taps(filter, x).map(fixed), pillow_taps(filter, y).map(fixed));
+    let (across, down) = (Pairs::of(&pillow_taps(filter, x).map(fixed)), pillow_taps(filter, y).map(fixed));
     let rows_first = rows_first(x, y);
     check_room(if rows_first { x.from } else { y.from.saturating_mul(x.part.len()) }, x, y)?;
     let mut out = vec![0; x.part.len() * y.part.len() * 3];
@@ -96,7 +96,7 @@ pub(super) fn antialiased(
             if rows_first {
                 blend_then_shrink(source, &across, &down, scratch, &mut out);
             } else {
-                shrink_then_blend(source, (y.from, x.part.len()), &across, &down, scratch, &mut out);
+                shrink_then_blend(source, y.from, &across, &down, scratch, &mut out);
             }
         },
     );
@@ -119,22 +119,19 @@ fn rows_first(x: &Axis, y: &Axis) -> bool {
 #[inline(always)]
 fn shrink_then_blend(
     source: Source,
-    (rows, columns): (usize, usize),
-    across: &Taps<i32>,
+    rows: usize,
+    across: &Pairs,
     down: &Taps<i32>,
     scratch: &mut Vec<u8>,
     out: &mut [u8],
 ) {
-    let row = columns * 3;
+    let (from, row) = (source.width * 3, across.starts.len() * 3);
     let used = down.used(rows);
-    scratch.resize(rows * row + 1, 0);
-    for i in (0..rows).filter(|&i| used[i]) {
-        let out = &mut scratch[i * row..i * row + row + 1];
-        let start = i * source.width * 3;
-        // One byte more than the row, so that its last pixel too can be read as four.
-        match source.rgb.get(start..start + source.width * 3 + 1) {
+    scratch.resize(rows * row, 0);
+    for (i, out) in scratch.chunks_exact_mut(row).enumerate().filter(|(i, _)| used[*i]) {
+        match source.rgb.get(i * from..(i + 1) * from + AFTER) {
             Some(pixels) => shrink_row(pixels, across, out),
-            None => shrink_row(&[&source.rgb[start..], &[0]].concat(), across, out),
+            None => shrink_row(&[&source.rgb[i * from..(i + 1) * from], &[0; AFTER]].concat(), across, out),
         }
     }
     for (i, out) in out.chunks_exact_mut(row).enumerate() {
@@ -144,35 +141,67 @@ fn shrink_then_blend(
 }
 
 #[inline(always)]
-fn blend_then_shrink(source: Source, across: &Taps<i32>, down: &Taps<i32>, scratch: &mut Vec<u8>, out: &mut [u8]) {
-    let (row, to) = (source.width * 3, across.starts.len() * 3);
-    scratch.resize(row + 1 + to + 1, 0);
-    let (blended, shrunk) = scratch.split_at_mut(row + 1);
-    for (i, out) in out.chunks_exact_mut(to).enumerate() {
+fn blend_then_shrink(source: Source, across: &Pairs, down: &Taps<i32>, scratch: &mut Vec<u8>, out: &mut [u8]) {
+    let row = source.width * 3;
+    scratch.resize(row + AFTER, 0);
+    for (i, out) in out.chunks_exact_mut(across.starts.len() * 3).enumerate() {
         let (first, weights) = down.of(i);
-        blend_rows(&source.rgb[first * row..(first + weights.len()) * row], weights, &mut blended[..row]);
-        shrink_row(blended, across, &mut shrunk[..to + 1]);
-        out.copy_from_slice(&shrunk[..to]);
+        blend_rows(&source.rgb[first * row..(first + weights.len()) * row], weights, &mut scratch[..row]);
+        shrink_row(scratch, across, out);
     }
 }
 
-/// A row of pixels to fewer or more, for antialiased filters. Both rows have one byte more than their pixels, so that
-/// every pixel can be read and written as four lanes, of which compilers make one vector; the next one overwrites
-/// the fourth.
+/// Bytes after a row that [`shrink_row`] may read, and multiplies by nothing.
+const AFTER: usize = 8;
+
+/// Weights for columns, two neighbours at a time: three channels of one pixel, three of the next, and two lanes of
+/// zeros make a vector of eight.
+struct Pairs {
+    starts: Vec<usize>,
+    /// `size` for each wanted pixel; those after its last are absent from `counts`.
+    weights: Vec<[i32; 8]>,
+    counts: Vec<usize>,
+    size: usize,
+}
+
+impl Pairs {
+    fn of(taps: &Taps<i32>) -> Self {
+        let size = taps.size.div_ceil(2);
+        let mut weights = Vec::with_capacity(taps.starts.len() * size);
+        let mut counts = Vec::with_capacity(taps.starts.len());
+        for i in 0..taps.starts.len() {
+            let own = taps.of(i).1;
+            let pair = |pair: &[i32]| {
+                let (a, b) = (pair[0], pair.get(1).copied().unwrap_or(0));
+                [a, a, a, b, b, b, 0, 0]
+            };
+            weights.extend(own.chunks(2).map(pair));
+            weights.resize((i + 1) * size, [0; 8]);
+            counts.push(own.len().div_ceil(2));
+        }
+        Self { starts: taps.starts.clone(), weights, counts, size }
+    }
+}
+
+/// A row of pixels to fewer or more, for antialiased filters. `pixels` has [`AFTER`] bytes more than its row.
 #[inline(always)]
-fn shrink_row(pixels: &[u8], taps: &Taps<i32>, out: &mut [u8]) {
-    for i in 0..taps.starts.len() {
-        let (first, weights) = taps.of(i);
-        let mut sums = [1i32 << (BITS - 1); 4];
-        let window = &pixels[first * 3..][..weights.len() * 3 + 1];
-        for (k, &weight) in weights.iter().enumerate() {
-            if let Some(near) = window[k * 3..].first_chunk::<4>() {
+fn shrink_row(pixels: &[u8], pairs: &Pairs, out: &mut [u8]) {
+    for (i, pixel) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+        let weights = &pairs.weights[i * pairs.size..][..pairs.counts[i]];
+        let window = &pixels[pairs.starts[i] * 3..][..weights.len() * 6 + 2];
+        let mut sums = [0i32; 8];
+        for (k, weights) in weights.iter().enumerate() {
+            if let Some(near) = window[k * 6..].first_chunk::<8>() {
                 let near = near.map(i32::from);
-                sums = std::array::from_fn(|lane| sums[lane].wrapping_add(near[lane].wrapping_mul(weight)));
+                sums = std::array::from_fn(|lane| sums[lane].wrapping_add(near[lane].wrapping_mul(weights[lane])));
             }
         }
-        let bytes = sums.map(|sum| (sum >> BITS).clamp(0, 255) as u8);
-        out[i * 3..i * 3 + 4].copy_from_slice(&bytes);
+        // The last two lanes are zeros; adding them keeps all eight in one vector.
+        let halves = [sums[0].wrapping_add(sums[6]), sums[1].wrapping_add(sums[7]), sums[2]];
+        *pixel = std::array::from_fn(|channel| {
+            let sum = (1i32 << (BITS - 1)).wrapping_add(halves[channel]).wrapping_add(sums[channel + 3]);
+            (sum >> BITS).clamp(0, 255) as u8
+        });
     }
 }
 

@@ -77,7 +77,7 @@ fn full_row<'a>(plane: &Plane<'a>, y: usize, width: usize, room: &'a mut [u8], s
     let row = |y: usize| &plane.samples[y.min(plane.height - 1) * plane.stride..][..plane.width];
     // The row nearest to `y` in the plane, and the next nearest: above for even rows, below for odd ones.
     let near = y / plane.ratio.down;
-    let far = if y % 2 == 0 { near.saturating_sub(1) } else { near + 1 };
+    let far = if y.is_multiple_of(2) { near.saturating_sub(1) } else { near + 1 };
     match plane.ratio {
         Ratio { across: 1, down: 1 } => row(near),
         Ratio { across: 2, down: 1 } if plane.width > 2 => {
@@ -85,7 +85,7 @@ fn full_row<'a>(plane: &Plane<'a>, y: usize, width: usize, room: &'a mut [u8], s
             room
         }
         Ratio { across: 1, down: 2 } => {
-            let bias = if y % 2 == 0 { 1 } else { 2 };
+            let bias = if y.is_multiple_of(2) { 1 } else { 2 };
             for ((out, &a), &b) in room.iter_mut().zip(row(near)).zip(row(far)) {
                 *out = ((u16::from(a) * 3 + u16::from(b) + bias) >> 2) as u8;
             }
