@@ -63,8 +63,8 @@ fn gpu() -> Option<Engine> {
     }
     let output = scorehost().args(["devices", "--json"]).output().unwrap();
     let devices: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let is_software = |adapter: &serde_json::Value| adapter.to_string().to_lowercase().contains("cpu");
-    if devices["adapters"].as_array().is_some_and(|all| all.iter().any(|a| is_software(&a["adapter"]))) {
+    let adapters = devices["adapters"].as_array().unwrap();
+    if adapters.iter().any(|each| each["adapter"]["kind"] == "software") {
         return Some(Engine::of("gpu", &["--adapter", "software"]));
     }
     skip("gpu", "there is no software Vulkan; Debian's package mesa-vulkan-drivers has one")

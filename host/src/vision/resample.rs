@@ -127,11 +127,12 @@ fn shrink_then_blend(
 ) {
     let (from, row) = (source.width * 3, across.starts.len() * 3);
     let used = down.used(rows);
+    let mut sums = vec![[0; 8]; across.starts.len()];
     scratch.resize(rows * row, 0);
     for (i, out) in scratch.chunks_exact_mut(row).enumerate().filter(|(i, _)| used[*i]) {
         match source.rgb.get(i * from..(i + 1) * from + AFTER) {
-            Some(pixels) => shrink_row(pixels, across, out),
-            None => shrink_row(&[&source.rgb[i * from..(i + 1) * from], &[0; AFTER]].concat(), across, out),
+            Some(pixels) => shrink_row(pixels, across, &mut sums, out),
+            None => shrink_row(&[&source.rgb[i * from..(i + 1) * from], &[0; AFTER]].concat(), across, &mut sums, out),
         }
     }
     for (i, out) in out.chunks_exact_mut(row).enumerate() {
@@ -143,11 +144,12 @@ fn shrink_then_blend(
 #[inline(always)]
 fn blend_then_shrink(source: Source, across: &Pairs, down: &Taps<i32>, scratch: &mut Vec<u8>, out: &mut [u8]) {
     let row = source.width * 3;
+    let mut sums = vec![[0; 8]; across.starts.len()];
     scratch.resize(row + AFTER, 0);
     for (i, out) in out.chunks_exact_mut(across.starts.len() * 3).enumerate() {
         let (first, weights) = down.of(i);
         blend_rows(&source.rgb[first * row..(first + weights.len()) * row], weights, &mut scratch[..row]);
-        shrink_row(scratch, across, out);
+        shrink_row(scratch, across, &mut sums, out);
     }
 }
 
@@ -183,23 +185,26 @@ impl Pairs {
     }
 }
 
-/// A row of pixels to fewer or more, for antialiased filters. `pixels` has [`AFTER`] bytes more than its row.
+/// A row of pixels to fewer or more, for antialiased filters. `pixels` has [`AFTER`] bytes more than its row; `sums` is
+/// room for each wanted pixel's vector, written whole so that compilers keep it one.
 #[inline(always)]
-fn shrink_row(pixels: &[u8], pairs: &Pairs, out: &mut [u8]) {
-    for (i, pixel) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+fn shrink_row(pixels: &[u8], pairs: &Pairs, sums: &mut [[i32; 8]], out: &mut [u8]) {
+    for (i, total) in sums.iter_mut().enumerate() {
         let weights = &pairs.weights[i * pairs.size..][..pairs.counts[i]];
         let window = &pixels[pairs.starts[i] * 3..][..weights.len() * 6 + 2];
         let mut sums = [0i32; 8];
         for (k, weights) in weights.iter().enumerate() {
             if let Some(near) = window[k * 6..].first_chunk::<8>() {
-                let near = near.map(i32::from);
-                sums = std::array::from_fn(|lane| sums[lane].wrapping_add(near[lane].wrapping_mul(weights[lane])));
+                for lane in 0..8 {
+                    sums[lane] = sums[lane].wrapping_add(i32::from(near[lane]).wrapping_mul(weights[lane]));
+                }
             }
         }
-        // The last two lanes are zeros; adding them keeps all eight in one vector.
-        let halves = [sums[0].wrapping_add(sums[6]), sums[1].wrapping_add(sums[7]), sums[2]];
+        *total = sums;
+    }
+    for (pixel, sums) in out.as_chunks_mut::<3>().0.iter_mut().zip(sums) {
         *pixel = std::array::from_fn(|channel| {
-            let sum = (1i32 << (BITS - 1)).wrapping_add(halves[channel]).wrapping_add(sums[channel + 3]);
+            let sum = (1i32 << (BITS - 1)).wrapping_add(sums[channel]).wrapping_add(sums[channel + 3]);
             (sum >> BITS).clamp(0, 255) as u8
         });
     }

@@ -94,8 +94,13 @@ struct Reader<'a> {
     /// The colour transform of an Adobe segment.
     adobe: Option<u8>,
     orientation: u8,
+    /// Scans read so far.
+    scans: usize,
     limits: Limits,
 }
+
+/// The most scans of one picture: encoders make up to a dozen, and a few bytes can say that a whole scan is empty.
+const MOST_SCANS: usize = 100;
 
 /// Marker codes that are named below.
 mod marker {
@@ -162,6 +167,7 @@ impl<'a> Reader<'a> {
             jfif: false,
             adobe: None,
             orientation: 1,
+            scans: 0,
             limits,
         }
     }

@@ -4,7 +4,7 @@
 
 use super::huffman::{Bits, Table};
 use super::transform::{self, Extent};
-use super::{Component, Reader, Trouble, ZIGZAG};
+use super::{Component, MOST_SCANS, Reader, Trouble, ZIGZAG};
 
 /// One component's part in a scan.
 struct Member {
@@ -37,6 +37,10 @@ struct Target<'a> {
 impl Reader<'_> {
     /// Reads a scan: its header in `body`, then its bits, to the marker behind them.
     pub(super) fn read_scan(&mut self, body: &[u8]) -> Result<(), Trouble> {
+        self.scans += 1;
+        if self.scans > MOST_SCANS {
+            return Err(Trouble::Damaged("more than a hundred scans"));
+        }
         let mut frame = self.frame.take().ok_or(Trouble::Damaged("a scan before its frame"))?;
         let (mut members, band) = self.scan_header(body, &mut frame.components, frame.progressive)?;
         let alone = members.len() == 1;
