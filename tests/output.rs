@@ -9,7 +9,8 @@ fn each_format_holds_the_same_rows() {
     }
     let place = Place::with_files(3);
     let run = |format: &str, name: &str| {
-        let settings = [format!("output_format: {format}"), format!("output_file_name: {name}"), "mini_batch_size: 2".into()];
+        let settings =
+            [format!("output_format: {format}"), format!("output_file_name: {name}"), "mini_batch_size: 2".into()];
         place.probe("fine", &settings.each_ref().map(String::as_str));
         place.run(&["--overwrite"]).completed()
     };
@@ -21,7 +22,8 @@ fn each_format_holds_the_same_rows() {
         run("parquet", "rows.parquet");
         let Some(python) = python("pandas, pyarrow") else { return };
         let read = "import sys, pandas as pd; print(pd.read_parquet(sys.argv[1]).to_csv(index=False), end='')";
-        let output = std::process::Command::new(python).args(["-c", read]).arg(place.at("output/rows.parquet")).output();
+        let output =
+            std::process::Command::new(python).args(["-c", read]).arg(place.at("output/rows.parquet")).output();
         let text = String::from_utf8(output.unwrap().stdout).unwrap();
         assert_eq!(text, "file,length\n000.txt,14\n001.txt,14\n002.txt,14\n");
     }
@@ -92,7 +94,10 @@ fn the_same_bytes_come_from_any_concurrency_and_mini_batch_size() {
     let mut all = std::collections::HashSet::new();
     for concurrency in [1, 2, 4] {
         for size in [1, 7, 64] {
-            place.probe("fine", &[&format!("max_concurrency_per_instance: {concurrency}"), &format!("mini_batch_size: {size}")]);
+            place.probe(
+                "fine",
+                &[&format!("max_concurrency_per_instance: {concurrency}"), &format!("mini_batch_size: {size}")],
+            );
             all.insert(place.run(&["--overwrite"]).completed().predictions());
         }
     }

@@ -6,7 +6,7 @@ use crate::support::root;
 
 /// Each module with the modules that it may name.
 const MAY_NAME: [(&str, &[&str]); 12] = [
-    ("cli", &["service", "deployment", "infer", "job", "output", "script", "fault", "vision"]),
+    ("cli", &["store", "service", "deployment", "infer", "job", "output", "script", "fault", "vision"]),
     ("service", &["job", "deployment", "script", "infer", "output", "store", "vision", "fault"]),
     ("job", &["deployment", "script", "output", "store", "row", "fault"]),
     ("script", &["vision", "infer", "tensor", "row", "fault"]),
@@ -31,18 +31,42 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Every `crate::module` in the code of a file, comments and their links left out.
+/// Every module after `crate::` in the code of a file, one or several in braces; comments and their links left out.
 fn named(text: &str) -> Vec<String> {
-    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let first = |part: &str| part.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let mut names = Vec::new();
-    for line in code {
-        for prefix in ["crate::", "scorehost::"] {
-            for part in line.split(prefix).skip(1) {
-                names.push(part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+    for prefix in ["crate::", "scorehost::"] {
+        for part in code.split(prefix).skip(1) {
+            match part.strip_prefix('{') {
+                None => names.push(first(part)),
+                Some(list) => names.extend(outermost(list).iter().map(|part| first(part))),
             }
         }
     }
     names
+}
+
+/// The parts between the commas of a braced list, up to the brace that ends it; commas in inner braces do not count.
+fn outermost(list: &str) -> Vec<String> {
+    let (mut parts, mut depth) = (vec![String::new()], 0);
+    for c in list.chars() {
+        match c {
+            '}' if depth == 0 => break,
+            ',' if depth == 0 => parts.push(String::new()),
+            _ => {
+                depth += i32::from(c == '{') - i32::from(c == '}');
+                parts.last_mut().unwrap().push(c);
+            }
+        }
+    }
+    parts
+}
+
+#[test]
+fn names_in_braces_are_seen() {
+    let text = "use crate::{a, b::{c, d}, e};\n// crate::no\nlet x = crate::f::g();";
+    assert_eq!(named(text), ["a", "b", "e", "f"]);
 }
 
 #[test]
@@ -71,7 +95,13 @@ fn modules_name_only_what_lies_below_them() {
 
 #[test]
 fn outside_crates_live_in_one_module_each() {
-    let homes = [("wasmtime", "script/"), ("wgpu", "infer/gpu/"), ("rten", "infer/cpu"), ("ort", "infer/onnxruntime"), ("clap", "cli/")];
+    let homes = [
+        ("wasmtime", "script/"),
+        ("wgpu", "infer/gpu/"),
+        ("rten", "infer/cpu"),
+        ("ort", "infer/onnxruntime"),
+        ("clap", "cli/"),
+    ];
     let src = root().join("host/src");
     let mut files = Vec::new();
     sources(&src, &mut files);

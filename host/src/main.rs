@@ -4,5 +4,15 @@
 mod cli;
 
 fn main() -> std::process::ExitCode {
+    quiet_drivers();
     cli::main()
+}
+
+/// Mesa's Vulkan drivers complain on stderr of a desktop's variable that servers and containers do not have.
+#[expect(unsafe_code, reason = "environment variables can be set before there are threads")]
+fn quiet_drivers() {
+    if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: the first thing that the process does; no other thread can be reading the environment.
+        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
+    }
 }

@@ -10,7 +10,7 @@ use scorehost::output::Existing;
 use scorehost::service::RunRequest;
 
 use super::gallery::{self, Row};
-use super::run::{code_of, print_summary, watched};
+use super::run::{code_of, print_summary, shown, watched};
 use super::{DeviceName, NamedArgs, say};
 
 #[derive(Args)]
@@ -74,12 +74,6 @@ fn build_scripts(checkout: &Path) -> anyhow::Result<()> {
         bail!("the scripts do not build:\n{}", String::from_utf8_lossy(&built.stderr).trim_end());
     }
     Ok(())
-}
-
-/// The path as a person would type it.
-fn shown(path: &Path) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(here).unwrap_or(path).display().to_string()
 }
 
 fn print_rows(rows: &[Row]) {

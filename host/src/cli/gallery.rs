@@ -35,30 +35,38 @@ pub(crate) fn read_labels(path: &Path) -> anyhow::Result<Vec<String>> {
 pub(crate) fn read_rows(output: &Path, record: &Record, labels: &[String]) -> anyhow::Result<Vec<Row>> {
     let name = record.predictions.as_deref().context("the job has no predictions file")?;
     let path = output.join(name);
-    let mut reader = csv::ReaderBuilder::new();
-    match record.settings.output_format {
-        OutputFormat::Azure => reader.delimiter(b' ').has_headers(false),
-        OutputFormat::Csv => &mut reader,
-        OutputFormat::Jsonl | OutputFormat::Parquet => {
-            anyhow::bail!("reports are made of `azure` and `csv` output, not of `{name}`")
-        }
+    let cells = match record.settings.output_format {
+        OutputFormat::Azure => read_separated(&path, b' ', false),
+        OutputFormat::Csv => read_separated(&path, b',', true),
+        OutputFormat::Jsonl => read_json_lines(&path),
+        OutputFormat::Parquet => anyhow::bail!("reports are made of text, not of `{name}`"),
     };
+    let cells = cells.with_context(|| format!("cannot read `{}`", path.display()))?;
+    let label = |class: &String| {
+        let named = class.parse().ok().and_then(|i: usize| labels.get(i));
+        named.unwrap_or(class).clone()
+    };
+    let row = |cells: Vec<String>| Row {
+        file: cells.first().cloned().unwrap_or_default(),
+        label: cells.get(1).map(label).unwrap_or_default(),
+        probability: cells.get(2).and_then(|p| p.parse().ok()),
+    };
+    Ok(cells.into_iter().map(row).collect())
+}
+
+fn read_separated(path: &Path, delimiter: u8, header: bool) -> anyhow::Result<Vec<Vec<String>>> {
     let mut reader =
-        reader.flexible(true).from_path(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let label = |class: &str| {
-        let named = class.parse().ok().and_then(|i: usize| labels.get(i)).cloned();
-        named.unwrap_or_else(|| class.to_owned())
+        csv::ReaderBuilder::new().delimiter(delimiter).has_headers(header).flexible(true).from_path(path)?;
+    reader.records().map(|row| Ok(row?.iter().map(str::to_owned).collect())).collect()
+}
+
+fn read_json_lines(path: &Path) -> anyhow::Result<Vec<Vec<String>>> {
+    let cell = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let row = |line: &str| {
+        let row: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line)?;
+        Ok(row.values().map(cell).collect())
     };
-    let mut rows = Vec::new();
-    for row in reader.records() {
-        let row = row.with_context(|| format!("cannot read `{}`", path.display()))?;
-        rows.push(Row {
-            file: row.get(0).unwrap_or_default().to_owned(),
-            label: row.get(1).map(label).unwrap_or_default(),
-            probability: row.get(2).and_then(|p| p.parse().ok()),
-        });
-    }
-    Ok(rows)
+    std::fs::read_to_string(path)?.lines().map(row).collect()
 }
 
 /// Writes `report.html` into `output` and returns its path.

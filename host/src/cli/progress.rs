@@ -10,6 +10,16 @@ use scorehost::service::Event;
 /// Between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
+/// `1 file`, `2 files`, `2 mini-batches`.
+fn count(n: u64, what: &str) -> String {
+    let ending = match n {
+        1 => "",
+        _ if what.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{n} {what}{ending}")
+}
+
 /// Shows a job's events on stderr.
 pub(crate) struct Watcher {
     bar: Option<ProgressBar>,
@@ -34,10 +44,11 @@ impl Watcher {
                 if !not_used.is_empty() {
                     eprintln!("note: not used here: {}", not_used.join(", "));
                 }
-                eprintln!("{job}: {} files in {} mini-batches", progress.files, progress.mini_batches);
+                let (files, mini_batches) = (count(progress.files, "file"), count(progress.mini_batches, "mini-batch"));
+                eprintln!("{job}: {files} in {mini_batches}");
                 eprintln!("device: {} ({}), since {}", device.name, device.description, device.reason);
                 if progress.tally.mini_batches > 0 {
-                    eprintln!("resuming: {} mini-batches are done already", progress.tally.mini_batches);
+                    eprintln!("resuming after {}", count(progress.tally.mini_batches, "mini-batch"));
                 }
                 self.begin(progress);
             }

@@ -1,11 +1,11 @@
 //! `run`: score a folder with a deployment.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context;
 use clap::Args;
-use scorehost::job::record::Record;
+use scorehost::job::record::{Record, State};
 use scorehost::job::{Control, End};
 use scorehost::output::Existing;
 use scorehost::service::{self, Outcome, RunRequest};
@@ -76,8 +76,11 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let labels = args.labels.as_deref().map(gallery::read_labels).transpose()?.unwrap_or_default();
     let outcome = watched(&request, args.quiet)?;
     if args.report && outcome.end == End::Completed {
-        let report = gallery::write(&request.output, &request.input, &outcome.record, &labels)?;
-        eprintln!("report: {}", report.display());
+        match gallery::write(&request.output, &request.input, &outcome.record, &labels) {
+            Ok(report) => eprintln!("report: {}", shown(&report)),
+            // The job itself is complete, and says so.
+            Err(error) => eprintln!("warning: no report: {error:#}"),
+        }
     }
     if !args.json {
         print_summary(&outcome.record, &request.output);
@@ -120,7 +123,13 @@ pub(crate) fn code_of(end: &End) -> u8 {
     }
 }
 
-pub(crate) fn print_summary(record: &Record, output: &std::path::Path) {
+/// The path as a person would type it.
+pub(crate) fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path).display().to_string()
+}
+
+pub(crate) fn print_summary(record: &Record, output: &Path) {
     let counts = &record.counts;
     let retries = if counts.retries > 0 { format!(", {} retries", counts.retries) } else { String::new() };
     say!(
@@ -141,10 +150,13 @@ pub(crate) fn print_summary(record: &Record, output: &std::path::Path) {
     if let Some(reason) = &record.error {
         say!("reason: {reason}");
     }
-    let file = |name: &str| output.join(name).display().to_string();
+    let file = |name: &str| shown(&output.join(name));
+    let is_all_done = counts.mini_batches_done == counts.mini_batches;
     match (record.state, &record.predictions) {
-        (scorehost::job::record::State::Completed, Some(name)) => say!("predictions: {}", file(name)),
-        (scorehost::job::record::State::Completed, None) => say!("output: {}", output.display()),
+        (State::Completed, Some(name)) => say!("predictions: {}", file(name)),
+        (State::Completed, None) => say!("output: {}", shown(output)),
+        (State::Failed, _) if is_all_done => say!("hint: put it right, then start again with --overwrite"),
+        (State::Failed, _) => say!("hint: --resume continues it, with --set error_threshold=… if more may fail"),
         _ => say!("hint: --resume continues it"),
     }
     if counts.failed > 0 {

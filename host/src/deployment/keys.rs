@@ -119,7 +119,7 @@ pub const KEYS: &[Key] = &[
     // Held on the host by one instance.
     setting("limits.tensors", Kind::Bytes { min: MIB, max: 1024 * GIB }, Some("2GiB")),
     // Of one picture, before it is resized.
-    setting("limits.pixels", Kind::Integer { min: 1, max: 1_000_000_000 }, Some("100000000")),
+    setting("limits.pixels", Kind::Integer { min: 1, max: 1_000_000_000 }, Some("89478485")),
 ];
 
 /// Second spellings that Azure's tools accept.

@@ -8,7 +8,7 @@ use rten::{DataType, Dimension, LoadError, LoadErrorKind, ModelOptions, NodeId, 
 use rten::{Value, ValueOrView, ValueType, ValueView};
 use rten_tensor::Layout;
 
-use super::rows::{Batch, Lanes, read_model, separable};
+use super::rows::{Batch, Lanes, Separable, read_model};
 use super::{Backend, InferError, Model, Port, sound};
 use crate::tensor::{Data, Element, Tensor};
 
@@ -36,6 +36,11 @@ impl Backend for Cpu {
         format!("rten on {} CPU threads", self.threads)
     }
 
+    fn identity(&self) -> String {
+        // Each row is run on one thread, however many there are.
+        "rten 0.27".into()
+    }
+
     fn open(&self, path: &Path) -> Result<Box<dyn Model>, InferError> {
         let bytes = read_model(path)?;
         sound::check(&bytes).map_err(|reason| InferError::Invalid { path: path.into(), reason })?;
@@ -50,7 +55,7 @@ impl Backend for Cpu {
         // One thread each: rten's sums depend on how many threads share them.
         let lanes = (0..self.threads).map(|_| Arc::new(ThreadPool::with_num_threads(1))).collect();
         Ok(Box::new(CpuModel {
-            separable: separable(&inputs, &outputs),
+            separable: Separable::of(&inputs, &outputs),
             model,
             inputs,
             outputs,
@@ -110,7 +115,7 @@ struct CpuModel {
     model: rten::Model,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
-    separable: bool,
+    separable: Separable,
     lanes: Lanes<Arc<ThreadPool>>,
 }
 
@@ -128,7 +133,7 @@ impl Model for CpuModel {
     }
 
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError> {
-        let batch = Batch { backend: NAME, inputs, separable: self.separable };
+        let batch = Batch { backend: NAME, inputs, separable: &self.separable };
         batch.run(&self.lanes, |pool, inputs| self.run_on(Arc::clone(pool), inputs))
     }
 }

@@ -127,9 +127,10 @@ fn onnxruntime(named: &Named) -> Result<Arc<dyn Backend>, InferError> {
     use super::onnxruntime::OnnxRuntime;
     let library = named.onnxruntime.as_deref().ok_or_else(|| InferError::Unavailable {
         backend: "onnxruntime",
-        reason: "no library is named\nhint: set ORT_DYLIB_PATH or --onnxruntime to libonnxruntime.so; the one in PyPI's \
+        reason:
+            "no library is named\nhint: set ORT_DYLIB_PATH or --onnxruntime to libonnxruntime.so; the one in PyPI's \
                  package onnxruntime works"
-            .into(),
+                .into(),
     })?;
     Ok(Arc::new(OnnxRuntime::open(library, threads())?))
 }

@@ -43,6 +43,12 @@ pub trait Backend: Send + Sync {
     /// The device in words, for people: adapter and driver, or the CPU engine and its threads.
     fn describe(&self) -> String;
 
+    /// What decides the bits of its results: the engine, and the adapter and driver where there are such. A job that is
+    /// resumed must find it unchanged.
+    fn identity(&self) -> String {
+        self.describe()
+    }
+
     /// Reads and checks the model at `path`, so that `run` does not meet its errors first.
     ///
     /// # Errors

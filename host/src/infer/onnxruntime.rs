@@ -11,7 +11,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
 
-use super::rows::{Batch, Lanes, read_model, separable};
+use super::rows::{Batch, Lanes, Separable, read_model};
 use super::{Backend, InferError, Model, Port};
 use crate::tensor::{Data, Element, Tensor};
 
@@ -90,7 +90,7 @@ impl Backend for OnnxRuntime {
         }
         let inputs = ports(lanes[0].inputs(), "input")?;
         let outputs = ports(lanes[0].outputs(), "output")?;
-        let separable = separable(&inputs, &outputs);
+        let separable = Separable::of(&inputs, &outputs);
         Ok(Box::new(OrtModel { separable, inputs, outputs, lanes: Lanes::new(lanes) }))
     }
 }
@@ -155,7 +155,7 @@ fn unsupported(name: &str, kind: &str, what: &str) -> InferError {
 struct OrtModel {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
-    separable: bool,
+    separable: Separable,
     lanes: Lanes<Session>,
 }
 
@@ -173,7 +173,7 @@ impl Model for OrtModel {
     }
 
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError> {
-        Batch { backend: NAME, inputs, separable: self.separable }.run(&self.lanes, run_on)
+        Batch { backend: NAME, inputs, separable: &self.separable }.run(&self.lanes, run_on)
     }
 }
 

@@ -47,10 +47,41 @@ impl<L: Send> Lanes<L> {
     }
 }
 
-/// Whether a model's rows can be run alone: the first dimension of every input and output is free.
-pub(super) fn separable(inputs: &[Port], outputs: &[Port]) -> bool {
-    let free = |port: &Port| port.shape.first() == Some(&None);
-    !inputs.is_empty() && !outputs.is_empty() && inputs.iter().chain(outputs).all(free)
+/// Whether a model's rows can be run alone: the first dimension of every input and output is free, and the first batch
+/// showed that rows do not look at each other.
+pub(super) struct Separable {
+    by_shape: bool,
+    by_trial: OnceLock<bool>,
+}
+
+/// What rounding may change, as a part of an output's root mean square. A row that depends on its neighbours (a softmax
+/// over the batch, say) changes by far more.
+const ROUNDING: f64 = 1e-2;
+
+impl Separable {
+    pub(super) fn of(inputs: &[Port], outputs: &[Port]) -> Self {
+        let free = |port: &Port| port.shape.first() == Some(&None);
+        let by_shape = !inputs.is_empty() && !outputs.is_empty() && inputs.iter().chain(outputs).all(free);
+        Self { by_shape, by_trial: OnceLock::new() }
+    }
+
+    /// Asks the shapes, and once, with the first two rows that come, the model itself.
+    fn holds(&self, try_two: impl FnOnce() -> Result<(Vec<Tensor>, Vec<Tensor>), InferError>) -> bool {
+        // A model that cannot run two rows at once can still run them one by one.
+        self.by_shape
+            && *self.by_trial.get_or_init(|| try_two().map_or(true, |(whole, alone)| are_close(&whole, &alone)))
+    }
+}
+
+fn are_close(whole: &[Tensor], alone: &[Tensor]) -> bool {
+    let square = |x: f32| f64::from(x).powi(2);
+    whole.len() == alone.len()
+        && whole.iter().zip(alone).all(|(a, b)| {
+            let (a_numbers, b_numbers) = (a.to_f32(), b.to_f32());
+            let size: f64 = a_numbers.iter().map(|&x| square(x)).sum();
+            let difference: f64 = a_numbers.iter().zip(&b_numbers).map(|(&x, &y)| square(x - y)).sum();
+            a.shape() == b.shape() && difference <= ROUNDING * ROUNDING * size
+        })
 }
 
 /// The largest model file: what a protocol buffer can hold.
@@ -77,8 +108,8 @@ pub(super) struct Batch<'a> {
     pub(super) backend: &'static str,
     /// One tensor per input.
     pub(super) inputs: &'a [Tensor],
-    /// Whether rows may be run alone: see [`separable`].
-    pub(super) separable: bool,
+    /// Whether rows may be run alone.
+    pub(super) separable: &'a Separable,
 }
 
 impl Batch<'_> {
@@ -98,7 +129,14 @@ impl Batch<'_> {
         if rows == 0 {
             return Err(InferError::Input("a batch without rows".into()));
         }
-        if rows == 1 || !self.separable || self.inputs.iter().any(|input| input.rows() != rows) {
+        let together = || -> Result<_, InferError> {
+            let whole = guarded(&self.rows(0, 2)?)?;
+            let alone = [0, 1].map(|i| guarded(&self.rows(i, 1)?).map(|row| OnceLock::from(Ok(row))));
+            let [first, second] = alone;
+            Ok((whole, self.joined(vec![first?, second?])?))
+        };
+        let is_uneven = self.inputs.iter().any(|input| input.rows() != rows);
+        if rows == 1 || is_uneven || !self.separable.holds(together) {
             return guarded(self.inputs);
         }
         let (next, done) = (AtomicUsize::new(0), (0..rows).map(|_| OnceLock::new()).collect::<Vec<_>>());
@@ -106,7 +144,7 @@ impl Batch<'_> {
             loop {
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 let Some(place) = done.get(i) else { return };
-                let result = self.row(i).and_then(|inputs| guarded(&inputs));
+                let result = self.rows(i, 1).and_then(|inputs| guarded(&inputs));
                 if result.is_err() {
                     // The batch has failed; the rows after this one are of no use.
                     next.store(rows, Ordering::Relaxed);
@@ -124,8 +162,9 @@ impl Batch<'_> {
         self.joined(done)
     }
 
-    fn row(&self, i: usize) -> Result<Vec<Tensor>, InferError> {
-        self.inputs.iter().map(|input| input.slice(i, 1).map_err(|e| InferError::Input(e.to_string()))).collect()
+    fn rows(&self, start: usize, count: usize) -> Result<Vec<Tensor>, InferError> {
+        let slice = |input: &Tensor| input.slice(start, count).map_err(|e| InferError::Input(e.to_string()));
+        self.inputs.iter().map(slice).collect()
     }
 
     /// Each output's rows in order, or the first row's error.
@@ -167,6 +206,7 @@ mod tests {
         work: impl Fn(&[Tensor]) -> Result<Vec<Tensor>, InferError> + Sync,
     ) -> Result<Vec<Tensor>, InferError> {
         let lanes = Lanes::new(vec![(); 3]);
+        let separable = &Separable { by_shape: separable, by_trial: OnceLock::from(true) };
         let result = Batch { backend: "test", inputs: &batch(rows), separable }.run(&lanes, |(), inputs| work(inputs));
         assert_eq!(lanes.free.lock().unwrap().len(), 3, "every lane is given back");
         result
@@ -192,6 +232,21 @@ mod tests {
     }
 
     #[test]
+    fn a_model_whose_rows_look_at_each_other_is_run_whole() {
+        // Each number divided by the sum over the batch, as a softmax over the wrong axis does.
+        let mixes = |inputs: &[Tensor]| {
+            let numbers = inputs[0].f32().unwrap();
+            let sum: f32 = numbers.iter().sum();
+            let shape = inputs[0].shape().to_vec();
+            Ok(vec![Tensor::from_f32(shape, numbers.iter().map(|x| x / sum).collect()).unwrap()])
+        };
+        let separable = &Separable { by_shape: true, by_trial: OnceLock::new() };
+        let inputs = batch(4);
+        let out = Batch { backend: "test", inputs: &inputs, separable }.run(&Lanes::new(vec![()]), |(), i| mixes(i));
+        assert_eq!(out.unwrap()[0].f32(), mixes(&inputs).unwrap()[0].f32());
+    }
+
+    #[test]
     fn one_failed_row_fails_the_batch_with_its_error() {
         for (what, text) in [("panic", "panicked"), ("fail", "bad row")] {
             let out = run(20, true, |inputs| match (inputs[0].f32().unwrap()[0], what) {
@@ -212,6 +267,7 @@ mod tests {
     #[test]
     fn only_free_first_dimensions_can_be_cut() {
         let port = |first| Port { name: "x".into(), shape: vec![first, Some(3)], element: Element::F32 };
+        let separable = |inputs: &[Port], outputs: &[Port]| Separable::of(inputs, outputs).by_shape;
         assert!(separable(&[port(None)], &[port(None)]));
         assert!(!separable(&[port(Some(8))], &[port(None)]));
         assert!(!separable(&[port(None)], &[port(None), port(Some(1))]));

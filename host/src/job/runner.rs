@@ -105,7 +105,9 @@ fn commit_all(
 ) -> Result<Summary, JobError> {
     let mut summary = Summary { tally: job.from, retries: 0, device_time: Duration::ZERO, end: End::Interrupted };
     let mut waiting = BTreeMap::new();
-    let mut failure = None;
+    let mut first_error = None;
+    // A resumed job may have failed already, by a threshold that is still the same.
+    let mut failure = is_past(job, &summary.tally);
     while failure.is_none() {
         let Ok(first) = finished.recv() else { break };
         // Whatever else is there already is committed with the same few syncs.
@@ -126,9 +128,10 @@ fn commit_all(
             summary.tally.add(done.files.into(), done.failed.into(), rows);
             summary.device_time += scored.device_time;
             freed += scored.bytes;
+            first_error = first_error.or_else(|| scored.done.errors.first().map(in_words));
             group.push(scored.done);
-            if summary.tally.is_past(job.settings.error_threshold) {
-                failure = Some(past_threshold(&summary.tally, job.settings.error_threshold));
+            failure = is_past(job, &summary.tally);
+            if failure.is_some() {
                 break;
             }
         }
@@ -148,7 +151,7 @@ fn commit_all(
             End::Failed(reason)
         }
         None if summary.tally.mini_batches < job.plan.mini_batch_count() => End::Interrupted,
-        None if summary.tally.succeeded() == 0 => End::Failed("no file succeeded".into()),
+        None if summary.tally.succeeded() == 0 => End::Failed(nothing_succeeded(first_error)),
         None => End::Completed,
     };
     Ok(summary)
@@ -163,8 +166,21 @@ fn progress(job: &Job<'_>, summary: &Summary) -> Progress {
     }
 }
 
-fn past_threshold(tally: &Tally, threshold: Option<u64>) -> String {
-    format!("{} files failed, more than the error_threshold of {}", tally.failed, threshold.unwrap_or(0))
+fn is_past(job: &Job<'_>, tally: &Tally) -> Option<String> {
+    let threshold = job.settings.error_threshold?;
+    let text = || format!("{} files failed, more than the error_threshold of {threshold}", tally.failed);
+    tally.is_past(Some(threshold)).then(text)
+}
+
+fn nothing_succeeded(first_error: Option<String>) -> String {
+    first_error.map_or_else(|| "no file succeeded".to_owned(), |first| format!("no file succeeded; the first: {first}"))
+}
+
+fn in_words(error: &ErrorRow) -> String {
+    match error.file.as_str() {
+        "" => error.message.clone(),
+        file => format!("`{file}`: {}", error.message),
+    }
 }
 
 /// Rows that do not fit what was written before fail their mini-batch; asked in plan order, so that it is the same

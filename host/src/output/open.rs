@@ -277,17 +277,27 @@ fn is_at(_: &File, path: &Path) -> bool {
 /// Removes what a job writes, and nothing else. Killed on the way, what is left is the old job, or an output that
 /// [`Existing::Refuse`] still refuses, or none.
 fn remove_output(options: &OutputOptions, hidden: &Path) -> Result<(), OutputError> {
+    let earlier = earlier_predictions(&options.folder);
     disk::remove(&options.folder.join("job.json"))?;
     disk::sync_folder(&options.folder)?;
     disk::remove(&hidden.join("journal"))?;
     disk::sync_folder(hidden)?;
-    for name in OWN {
+    for name in OWN.into_iter().chain(["report.html"]) {
         disk::remove(&options.folder.join(name))?;
     }
-    if options.keep_rows {
-        disk::remove(&options.folder.join(&options.file_name))?;
+    for name in options.keep_rows.then(|| options.file_name.clone()).into_iter().chain(earlier) {
+        disk::remove(&options.folder.join(name))?;
     }
     Ok(())
+}
+
+/// The predictions file that the output to be replaced names, which may be called otherwise than the new one.
+fn earlier_predictions(folder: &Path) -> Option<String> {
+    let record: Value = serde_json::from_slice(&fs::read(folder.join("job.json")).ok()?).ok()?;
+    let name = record.get("predictions")?.as_str()?;
+    // A record is a file that anybody may have written.
+    let is_plain = Path::new(name).file_name().is_some_and(|plain| plain == name);
+    is_plain.then(|| name.to_owned())
 }
 
 /// Removes all but the lock: what an output left that was killed while it was begun.

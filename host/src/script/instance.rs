@@ -260,8 +260,9 @@ fn explain(state: &State, error: &wasmtime::Error) -> ScriptError {
     if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
         return ScriptError::Exit(exit.0);
     }
-    let panic = state.log.peek_stderr();
-    let panic = panic.trim();
+    let printed = state.log.peek_stderr();
+    // Advice to whoever could set a variable, which here is nobody.
+    let panic = printed.split("\nnote: run with `RUST_BACKTRACE").next().unwrap_or_default().trim();
     let reason = match error.downcast_ref::<Trap>() {
         Some(Trap::UnreachableCodeReached) if !panic.is_empty() => panic.to_owned(),
         Some(trap) => trap.to_string(),

@@ -61,7 +61,7 @@ pub enum ServiceError {
     #[error("the output cannot be used")]
     Output(#[from] OutputError),
     /// What is resumed is not what was begun.
-    #[error("the {what} is not what it was when the job began: `{now}`, then `{then}`")]
+    #[error("the job was begun with other {what}: `{then}` then, `{now}` now")]
     Changed {
         /// What changed.
         what: &'static str,
@@ -111,6 +111,10 @@ impl ServiceError {
             ServiceError::EmptyInput(_) => Some("hidden files and links out of the folder are not taken".into()),
             ServiceError::Changed { .. } => Some("restore it, or start again with --overwrite".into()),
             ServiceError::Plan(_) => Some("start again with --overwrite".into()),
+            ServiceError::Infer(InferError::Unavailable { backend: "gpu", .. }) => Some(
+                "--device auto takes the CPU where there is no GPU; --adapter software computes shaders on the CPU"
+                    .into(),
+            ),
             _ => None,
         }
     }

@@ -84,8 +84,8 @@ pub fn run(
     let plan = if request.existing == Existing::Resume { None } else { Some(new_plan(request, &deployment, &views)?) };
     let engine = Engine::new().map_err(ServiceError::Engine)?;
     let script = open_script(&engine, &deployment)?;
-    let (models, device) = open_models(request, &deployment, &views)?;
-    let header = Header::new(&deployment, &script, &device)?;
+    let (models, device, identity) = open_models(request, &deployment, &views)?;
+    let header = Header::new(&deployment, &script, &device, &identity)?;
     let (mut output, plan, from, header) = open_output(options, plan, header)?;
     let services = services(&deployment, &header, &views, models, &plan)?;
     let progress =
@@ -163,7 +163,7 @@ fn open_models(
     request: &RunRequest,
     deployment: &Deployment,
     views: &Views,
-) -> Result<(Models, DeviceRecord), ServiceError> {
+) -> Result<(Models, DeviceRecord, String), ServiceError> {
     let device = request.device.unwrap_or(device_of(deployment.settings.device));
     let (chosen, models) = choose_models(device, &request.named, views.model.as_deref())?;
     let record = DeviceRecord {
@@ -171,7 +171,7 @@ fn open_models(
         description: chosen.backend.describe(),
         reason: chosen.reason,
     };
-    Ok((models, record))
+    Ok((models, record, chosen.backend.identity()))
 }
 
 /// The backend for a model folder, with its only model open on it, so that a refusal comes before the first
@@ -205,7 +205,12 @@ struct Header {
 }
 
 impl Header {
-    fn new(deployment: &Deployment, script: &Script, device: &DeviceRecord) -> Result<Self, ServiceError> {
+    fn new(
+        deployment: &Deployment,
+        script: &Script,
+        device: &DeviceRecord,
+        identity: &str,
+    ) -> Result<Self, ServiceError> {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let script_name = deployment.script.as_deref().map(name).unwrap_or_default();
         let script = Digest { name: script_name, digest: script.digest().to_owned() };
@@ -215,10 +220,11 @@ impl Header {
         };
         let job = job_name();
         let value = json!({
+            "mini_batch_size": deployment.settings.mini_batch_size,
             "job": job,
             "script": script.digest,
             "model": model.as_ref().map(|m| &m.digest),
-            "device": format!("{}: {}", device.name, device.description),
+            "device": format!("{}: {identity}", device.name),
             "tags": deployment.tags,
             "output": [deployment.settings.output_action, deployment.settings.output_format],
         });
@@ -227,7 +233,7 @@ impl Header {
 
     /// Compares with what an earlier run stored, and takes over its job's name.
     fn continue_as(mut self, then: &Value) -> Result<Self, ServiceError> {
-        for what in ["script", "model", "device", "tags", "output"] {
+        for what in ["script", "model", "device", "tags", "output", "mini_batch_size"] {
             if self.value[what] != then[what] {
                 let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 return Err(ServiceError::Changed { what, now: text(&self.value[what]), then: text(&then[what]) });

@@ -56,6 +56,25 @@ pub use output::{Cell, Output, Row};
 /// What `init` and `run` return.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
+impl Failure {
+    /// A failure that would come again, from any error.
+    pub fn permanent(reason: impl std::fmt::Display) -> Self {
+        Failure::Permanent(reason.to_string())
+    }
+
+    /// A failure worth another attempt, from any error.
+    pub fn transient(reason: impl std::fmt::Display) -> Self {
+        Failure::Transient(reason.to_string())
+    }
+
+    /// Its reason in words.
+    pub fn reason(&self) -> &str {
+        match self {
+            Failure::Transient(reason) | Failure::Permanent(reason) => reason,
+        }
+    }
+}
+
 impl From<String> for Failure {
     /// A failure that would come again.
     fn from(reason: String) -> Self {
