@@ -7,9 +7,11 @@
 mod support;
 
 mod bad_input;
+mod cli;
 mod durability;
 mod misbehaviour;
 mod numbers;
 mod output;
+mod readme;
 mod scale;
 mod structure;

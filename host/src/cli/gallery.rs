@@ -93,29 +93,29 @@ pub(crate) fn write(output: &Path, input: &Path, record: &Record, labels: &[Stri
     Ok(path)
 }
 
-fn field(name: &str, value: impl ToString) -> Field {
+fn field(name: &str, value: &impl ToString) -> Field {
     Field { name: name.to_owned(), value: value.to_string() }
 }
 
 fn figures(record: &Record) -> Vec<Field> {
     vec![
-        field("files", record.counts.files),
-        field("failed", record.counts.failed),
-        field("rows", record.counts.rows),
-        field("seconds", format!("{:.2}", record.seconds)),
-        field("files/s", format!("{:.1}", record.files_per_second)),
+        field("files", &record.counts.files),
+        field("failed", &record.counts.failed),
+        field("rows", &record.counts.rows),
+        field("seconds", &format!("{:.2}", record.seconds)),
+        field("files/s", &format!("{:.1}", record.files_per_second)),
     ]
 }
 
 fn fields(record: &Record) -> Vec<Field> {
     let mut fields = vec![
         field("started", &record.started),
-        field("mini-batches", record.counts.mini_batches),
-        field("retries", record.counts.retries),
-        field("script", format!("{} ({})", record.script.name, record.script.digest)),
+        field("mini-batches", &record.counts.mini_batches),
+        field("retries", &record.counts.retries),
+        field("script", &format!("{} ({})", record.script.name, record.script.digest)),
     ];
     if let Some(model) = &record.model {
-        fields.push(field("model", format!("{} ({})", model.name, model.digest)));
+        fields.push(field("model", &format!("{} ({})", model.name, model.digest)));
     }
     fields
 }

@@ -23,7 +23,6 @@ impl Span {
         Self((start as u64) << 16 | len.min(0xffff) as u64)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the buffer is in memory")]
     fn of(self, names: &[u8]) -> &[u8] {
         let start = (self.0 >> 16) as usize;
         &names[start..start + (self.0 & 0xffff) as usize]

@@ -52,7 +52,7 @@ const MAX_LOG_BYTES: u64 = 1 << 30;
 /// If the output cannot be written or the script never starts; what was committed stays committed.
 pub fn run(job: &Job<'_>, output: &mut Output, mut report: impl FnMut(&Progress)) -> Result<Summary, JobError> {
     let feed = Feed::new(job.from.mini_batches, job.plan.mini_batch_count(), job.control);
-    let staging = output.staging_folder().to_owned();
+    let staging = output.staging_folder();
     let workers = job.settings.max_concurrency_per_instance.get();
     let (sender, finished) = sync_channel(WINDOW as usize);
     std::thread::scope(|scope| {
@@ -395,7 +395,7 @@ impl Worker<'_> {
             Some(folder)
         };
         let stop = self.job.control.stop_flag();
-        let instance = Instance::start(self.job.script, self.job.services, folder.clone(), stop)?;
+        let instance = Instance::start(self.job.script, self.job.services, folder.as_deref(), stop)?;
         self.feed.started.store(true, Ordering::Relaxed);
         Ok(Running { instance, folder })
     }

@@ -2,7 +2,7 @@
 //! After a trap, a timeout or a broken result the instance is spent; the caller makes a fresh one.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -64,7 +64,7 @@ impl Instance {
     pub fn start(
         script: &Script,
         services: &Arc<Services>,
-        output: Option<PathBuf>,
+        output: Option<&Path>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self, (ScriptError, Printed)> {
         let silent = |e| (e, Printed::default());
@@ -87,10 +87,10 @@ impl Instance {
     pub fn new(
         script: &Script,
         services: &Arc<Services>,
-        output: Option<PathBuf>,
+        output: Option<&Path>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self, ScriptError> {
-        let state = State::new(Arc::clone(services), output.as_deref())?;
+        let state = State::new(Arc::clone(services), output)?;
         let mut store = Store::new(script.engine.wasmtime(), state);
         store.limiter(|state| &mut state.limits);
         store.set_max_component_handles(MAX_HANDLES);

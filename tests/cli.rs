@@ -1,0 +1,103 @@
+//! What the command says for `--help` and for wrong use, word for word. `REWRITE_GOLDEN=1 cargo test --test scenarios cli`
+//! writes what it says now to tests/golden.
+
+use std::path::PathBuf;
+
+use crate::support::{Place, root, scorehost};
+
+/// Compares with the golden file of this name, or rewrites it.
+#[track_caller]
+fn golden(name: &str, text: &str) {
+    let path = root().join("tests/golden").join(name);
+    if std::env::var_os("REWRITE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        return;
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, golden, "{name} is not what it was; REWRITE_GOLDEN=1 takes the new text");
+}
+
+/// The command line, its exit code and all that it prints, run in the place.
+fn said(place: &Place, arguments: &[&str]) -> String {
+    let mut command = scorehost();
+    command.args(arguments).current_dir(place.at("")).env("COLUMNS", "100").env_remove("SCOREHOST_ADAPTER");
+    let output = command.output().unwrap();
+    let code = output.status.code().unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    format!("$ scorehost {}\n{text}{end}[{code}]\n\n", arguments.join(" "))
+}
+
+#[test]
+fn help_is_what_it_was() {
+    let place = Place::new();
+    for verb in ["", "run", "check", "devices", "demo"] {
+        let arguments: Vec<_> = [verb, "--help"].into_iter().filter(|a| !a.is_empty()).collect();
+        let name = if verb.is_empty() { "help.txt".to_owned() } else { format!("help-{verb}.txt") };
+        let text = said(&place, &arguments);
+        assert!(text.ends_with("[0]\n\n"), "{text}");
+        golden(&name, &text);
+    }
+}
+
+#[test]
+fn refusals_are_what_they_were() {
+    let place = Place::new();
+    std::fs::write(place.at("input/a.txt"), "a").unwrap();
+    std::fs::write(place.at("script.wasm"), "not wasm").unwrap();
+    let files = [
+        ("unknown-key.yml", "name: a\ntype: model\nsettings:\n  mini_batch_sise: 3\n"),
+        ("wrong-type.yml", "name: a\ntype: model\nsettings:\n  mini_batch_size: many\n"),
+        ("no-script.yml", "name: a\ntype: model\n"),
+        ("lost-script.yml", "name: a\ntype: model\ncode_configuration: {code: ., scoring_script: lost.wasm}\n"),
+        ("lost-model.yml", "name: a\ntype: model\nmodel: lost\n"),
+        ("not-wasm.yml", "name: a\ntype: model\ncode_configuration: {code: ., scoring_script: script.wasm}\n"),
+        ("pipeline.yml", "name: a\ntype: pipeline\n"),
+    ];
+    for (name, text) in files {
+        std::fs::write(place.at(name), text).unwrap();
+    }
+    let lines = [
+        "",
+        "score",
+        "run",
+        "run -f no-script.yml -i input",
+        "run -f no-script.yml -i input -o output --overwrite --resume",
+        "run -f no-script.yml -i input -o output --set mini_batch_size",
+        "run -f no-script.yml -i input -o output --set settings.nothing=1",
+        "run -f no-script.yml -i input -o output --device tpu",
+        "run -f no-script.yml -i input -o output --sett a=b",
+        "run -f lost.yml -i input -o output",
+        "run -f unknown-key.yml -i input -o output",
+        "run -f wrong-type.yml -i input -o output",
+        "run -f no-script.yml -i input -o output",
+        "run -f lost-script.yml -i input -o output",
+        "run -f lost-model.yml -i input -o output",
+        "run -f not-wasm.yml -i input -o output",
+        "run -f pipeline.yml -i input -o output",
+        "check",
+        "check lost.wasm",
+        "check script.wasm",
+        "check unknown-key.yml",
+    ];
+    let said: Vec<_> = lines.map(|line| said(&place, &line.split_whitespace().collect::<Vec<_>>())).to_vec();
+    for text in &said {
+        assert!(text.ends_with("[2]\n\n"), "wrong use is 2: {text}");
+        assert!(!text.contains("panicked"), "{text}");
+    }
+    assert!(!place.at("output").exists(), "a refused job leaves nothing");
+    golden("refusals.txt", &said.concat());
+}
+
+#[test]
+fn every_golden_file_is_compared() {
+    if std::env::var_os("REWRITE_GOLDEN").is_some() {
+        return;
+    }
+    let names = std::fs::read_dir(root().join("tests/golden")).unwrap().map(|e| e.unwrap().path());
+    let mut names: Vec<PathBuf> = names.map(|path| path.file_name().unwrap().into()).collect();
+    names.sort();
+    let known = ["help-check.txt", "help-demo.txt", "help-devices.txt", "help-run.txt", "help.txt", "refusals.txt"];
+    assert_eq!(names, known.map(PathBuf::from));
+}
