@@ -139,7 +139,7 @@ fn by_batch_natively(bencher: Bencher<'_, '_>) {
             let rows = loader.rows(&places, &recipe).await;
             let rows: Vec<_> = rows.into_iter().map(|row| row.unwrap().row.clone()).collect();
             let batch = Tensor::stack(&rows).unwrap();
-            let answer = session.predict(vec![batch], &Arc::default()).await.unwrap();
+            let answer = session.predict(vec![batch], &Arc::default(), Box::new(())).await.unwrap();
             let best = answer.outputs().await.unwrap()[0].softmax().top(1);
             loader.end(0);
             assert_eq!(best.len(), 40);

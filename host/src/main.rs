@@ -5,6 +5,8 @@ mod cli;
 
 fn main() -> std::process::ExitCode {
     quiet_drivers();
+    // Scripts, pictures and outputs share what the process may open; where it cannot be more, it stays as it is.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     cli::main()
 }
 

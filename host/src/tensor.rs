@@ -294,9 +294,14 @@ fn top_of(row: &[f32], k: usize) -> Vec<(usize, f32)> {
             .fold((0, f32::NEG_INFINITY), |best, (i, &x)| if key(x) > best.1 { (i, x) } else { best });
         return vec![(best.0, row[best.0])];
     }
+    let larger_first = |&a: &usize, &b: &usize| key(row[b]).total_cmp(&key(row[a])).then(a.cmp(&b));
     let mut order: Vec<usize> = (0..row.len()).collect();
-    order.sort_by(|&a, &b| key(row[b]).total_cmp(&key(row[a])).then(a.cmp(&b)));
-    order.truncate(k);
+    if k < row.len() {
+        // Only what is asked for is sorted.
+        order.select_nth_unstable_by(k, larger_first);
+        order.truncate(k);
+    }
+    order.sort_unstable_by(larger_first);
     order.into_iter().map(|i| (i, row[i])).collect()
 }
 

@@ -11,7 +11,7 @@ use scorehost::service::RunRequest;
 
 use super::gallery::{self, Row};
 use super::run::{code_of, print_summary, shown, watched};
-use super::{DeviceName, NamedArgs, say};
+use super::{DeviceName, NamedArgs, note, say};
 
 #[derive(Args)]
 pub(crate) struct DemoArgs {
@@ -66,7 +66,7 @@ fn checkout() -> anyhow::Result<PathBuf> {
 }
 
 fn build_scripts(checkout: &Path) -> anyhow::Result<()> {
-    eprintln!("building the scripts: plugins/build rust");
+    note!("building the scripts: plugins/build rust");
     let script = checkout.join("plugins").join("build");
     let built = Command::new("bash").arg(&script).arg("rust").current_dir(checkout).output();
     let built = built.with_context(|| format!("cannot start `{}`", script.display()))?;

@@ -115,8 +115,7 @@ fn print_error(error: &anyhow::Error) {
 fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<ServiceError>().map(ServiceError::fault) {
         Some(Fault::Caller) => WRONG_USE,
-        Some(_) => FAILED,
-        None => WRONG_USE,
+        Some(_) | None => FAILED,
     }
 }
 
@@ -127,3 +126,11 @@ macro_rules! say {
     }};
 }
 use say;
+
+/// Prints a line to stderr, likewise.
+macro_rules! note {
+    ($($text:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr().lock(), format_args!("{}\n", format_args!($($text)*)));
+    }};
+}
+use note;

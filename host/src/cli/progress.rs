@@ -7,6 +7,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use scorehost::job::Progress;
 use scorehost::service::Event;
 
+use super::note;
+
 /// Between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
@@ -42,13 +44,13 @@ impl Watcher {
         match event {
             Event::Started { job, device, progress, not_used } => {
                 if !not_used.is_empty() {
-                    eprintln!("note: not used here: {}", not_used.join(", "));
+                    note!("note: not used here: {}", not_used.join(", "));
                 }
                 let (files, mini_batches) = (count(progress.files, "file"), count(progress.mini_batches, "mini-batch"));
-                eprintln!("{job}: {files} in {mini_batches}");
-                eprintln!("device: {} ({}), since {}", device.name, device.description, device.reason);
+                note!("{job}: {files} in {mini_batches}");
+                note!("device: {} ({}), since {}", device.name, device.description, device.reason);
                 if progress.tally.mini_batches > 0 {
-                    eprintln!("resuming after {}", count(progress.tally.mini_batches, "mini-batch"));
+                    note!("resuming after {}", count(progress.tally.mini_batches, "mini-batch"));
                 }
                 self.begin(progress);
             }
@@ -80,7 +82,7 @@ impl Watcher {
             self.last_line = Instant::now();
             let Progress { tally, mini_batches, files, .. } = progress;
             let (done, left) = (tally.mini_batches, self.seconds_left(progress));
-            eprintln!("{}/{files} files, {done}/{mini_batches} mini-batches, {text}, {left:.0} s left", tally.files);
+            note!("{}/{files} files, {done}/{mini_batches} mini-batches, {text}, {left:.0} s left", tally.files);
         }
     }
 

@@ -12,7 +12,7 @@ use scorehost::service::{self, Outcome, RunRequest};
 
 use super::gallery;
 use super::progress::Watcher;
-use super::{COMPLETED, DeviceName, FAILED, INTERRUPTED, NamedArgs, say};
+use super::{COMPLETED, DeviceName, FAILED, INTERRUPTED, NamedArgs, note, say};
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
@@ -77,9 +77,9 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let outcome = watched(&request, args.quiet)?;
     if args.report && outcome.end == End::Completed {
         match gallery::write(&request.output, &request.input, &outcome.record, &labels) {
-            Ok(report) => eprintln!("report: {}", shown(&report)),
+            Ok(report) => note!("report: {}", shown(&report)),
             // The job itself is complete, and says so.
-            Err(error) => eprintln!("warning: no report: {error:#}"),
+            Err(error) => note!("warning: no report: {error:#}"),
         }
     }
     if !args.json {
@@ -101,16 +101,16 @@ pub(crate) fn watched(request: &RunRequest, quiet: bool) -> anyhow::Result<Outco
     Ok(outcome?)
 }
 
-/// The first signal finishes what runs, the second stops it.
+/// The first signal finishes what runs, the second stops it, the third ends the process: what is committed is safe.
 fn stop_on_signals(control: &Control) -> anyhow::Result<()> {
     let (control, signals) = (control.clone(), AtomicU32::new(0));
-    ctrlc::set_handler(move || {
-        if signals.fetch_add(1, Ordering::Relaxed) == 0 {
-            eprintln!("\nstopping after the mini-batches that run; once more stops them too");
+    ctrlc::set_handler(move || match signals.fetch_add(1, Ordering::Relaxed) {
+        0 => {
+            note!("\nstopping after the mini-batches that run; once more stops them too");
             control.finish();
-        } else {
-            control.stop();
         }
+        1 => control.stop(),
+        _ => std::process::exit(INTERRUPTED.into()),
     })
     .context("cannot listen for Ctrl-C")
 }

@@ -110,7 +110,7 @@ pub const KEYS: &[Key] = &[
     setting("device", Kind::Choice(&["auto", "gpu", "cpu", "onnxruntime"]), Some("auto")),
     // Of one instance; 4 GiB is all that 32-bit WebAssembly can address.
     setting("limits.memory", Kind::Bytes { min: MIB, max: 4 * GIB }, Some("1GiB")),
-    setting("limits.table_elements", Kind::Integer { min: 1, max: 10_000_000 }, Some("100000")),
+    setting("limits.table_elements", Kind::Integer { min: 1, max: 200_000 }, Some("100000")),
     // Of one attempt.
     setting("limits.log_bytes", Kind::Bytes { min: 0, max: GIB }, Some("1MiB")),
     // Of one mini-batch; row numbers are 32 bits wide.

@@ -72,8 +72,12 @@ pub fn choose(request: &Request<'_>) -> Result<Chosen, InferError> {
 fn choose_best(request: &Request<'_>) -> Result<Chosen, InferError> {
     let mut against = Vec::new();
     let mut passed = |device: &str, error: &InferError| against.push(format!("not {device}: {}", fault::chain(error)));
-    match gpu(request.named).and_then(|gpu| open(gpu, "a GPU is there, which is the fastest".into(), request.model)) {
+    let is_named = request.named.adapter.is_some();
+    let reason = if is_named { "its adapter is named" } else { "a GPU is there, which is the fastest" };
+    match gpu(request.named).and_then(|gpu| open(gpu, reason.into(), request.model)) {
         Ok(chosen) => return Ok(chosen),
+        // Naming an adapter is asking for it.
+        Err(error) if is_named => return Err(error),
         // A model that cannot be read is no better on another device.
         Err(error @ (InferError::Read { .. } | InferError::Invalid { .. })) => return Err(error),
         Err(error) => passed("gpu", &error),

@@ -25,7 +25,12 @@ struct Request {
     inputs: Vec<Tensor>,
     settle: oneshot::Sender<Outputs>,
     device_ns: Arc<AtomicU64>,
+    /// What counts the inputs, for as long as they wait here.
+    _kept: Kept,
 }
+
+/// Something that is dropped when a request is done.
+pub type Kept = Box<dyn std::any::Any + Send>;
 
 /// Requests that wait: enough to keep the device busy, few enough that a script which never reads cannot hoard.
 const QUEUE: usize = 64;
@@ -60,14 +65,19 @@ impl Session {
     }
 
     /// Asks for every output for these inputs, waiting only while the queue is full. The time that the device takes is
-    /// added to `device_ns`, in nanoseconds.
+    /// added to `device_ns`, in nanoseconds; `kept` is dropped when the inputs are.
     ///
     /// # Errors
     /// If the inputs do not fit the model.
-    pub async fn predict(&self, inputs: Vec<Tensor>, device_ns: &Arc<AtomicU64>) -> Result<Answer, InferError> {
+    pub async fn predict(
+        &self,
+        inputs: Vec<Tensor>,
+        device_ns: &Arc<AtomicU64>,
+        kept: Kept,
+    ) -> Result<Answer, InferError> {
         check_inputs(self.inputs(), &inputs)?;
         let (settle, waiting) = oneshot::channel();
-        let request = Request { inputs, settle, device_ns: Arc::clone(device_ns) };
+        let request = Request { inputs, settle, device_ns: Arc::clone(device_ns), _kept: kept };
         self.0.queue.send(request).await.map_err(|_| InferError::ended())?;
         Ok(Answer(waiting.shared()))
     }

@@ -63,6 +63,13 @@ pub struct Progress {
     pub files: u64,
 }
 
+impl Summary {
+    /// A job that begins after what was committed before.
+    pub fn from(tally: Tally) -> Self {
+        Self { tally, retries: 0, device_time: Duration::ZERO, end: End::Interrupted }
+    }
+}
+
 /// How a job ended that committed all it could.
 #[derive(Clone, Debug)]
 pub struct Summary {

@@ -2,6 +2,7 @@
 //! finish back into plan order and commits it. Every rule is asked of [`super::retry`] and [`super::tally`].
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -49,8 +50,13 @@ const MAX_LOG_BYTES: u64 = 1 << 30;
 /// Runs the job to its end, commits what it gives to `output`, and reports after each group of commits.
 ///
 /// # Errors
-/// If the output cannot be written or the script never starts; what was committed stays committed.
-pub fn run(job: &Job<'_>, output: &mut Output, mut report: impl FnMut(&Progress)) -> Result<Summary, JobError> {
+/// If the output cannot be written or the script never starts; what was committed stays committed, and is in `summary`.
+pub fn run(
+    job: &Job<'_>,
+    output: &mut Output,
+    summary: &mut Summary,
+    mut report: impl FnMut(&Progress),
+) -> Result<(), JobError> {
     let feed = Feed::new(job.from.mini_batches, job.plan.mini_batch_count(), job.control);
     let staging = output.staging_folder();
     let workers = job.settings.max_concurrency_per_instance.get();
@@ -68,16 +74,26 @@ pub fn run(job: &Job<'_>, output: &mut Output, mut report: impl FnMut(&Progress)
             }
         }
         drop(sender);
-        let ended = commit_all(job, output, &feed, &finished, &mut report);
+        // Also if the observer panics: workers that wait for their turn must find the end.
+        let _closed = Closing(&feed);
+        let ended = commit_all(job, output, summary, &Channel { feed: &feed, finished: &finished }, &mut report);
         if ended.is_err() {
             // Nothing more can be kept, so nothing more is scored.
             job.control.stop();
         }
-        feed.close();
         // Workers that wait to hand over find the channel closed.
         drop(finished);
         ended
     })
+}
+
+/// Closes the feed when dropped.
+struct Closing<'a, 'b>(&'a Feed<'b>);
+
+impl Drop for Closing<'_, '_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// What a worker hands over.
@@ -99,11 +115,11 @@ struct Scored {
 fn commit_all(
     job: &Job<'_>,
     output: &mut Output,
-    feed: &Feed<'_>,
-    finished: &Receiver<Finished>,
+    summary: &mut Summary,
+    channel: &Channel<'_, '_>,
     report: &mut impl FnMut(&Progress),
-) -> Result<Summary, JobError> {
-    let mut summary = Summary { tally: job.from, retries: 0, device_time: Duration::ZERO, end: End::Interrupted };
+) -> Result<(), JobError> {
+    let Channel { feed, finished } = channel;
     let mut waiting = BTreeMap::new();
     let mut first_error = None;
     // A resumed job may have failed already, by a threshold that is still the same.
@@ -142,7 +158,7 @@ fn commit_all(
             }
             feed.committed(summary.tally.mini_batches, freed);
             summary.retries = feed.retries.load(Ordering::Relaxed);
-            report(&progress(job, &summary));
+            report(&progress(job, summary));
         }
     }
     summary.end = match failure {
@@ -154,7 +170,13 @@ fn commit_all(
         None if summary.tally.succeeded() == 0 => End::Failed(nothing_succeeded(first_error)),
         None => End::Completed,
     };
-    Ok(summary)
+    Ok(())
+}
+
+/// Where mini-batches come from and go to.
+struct Channel<'a, 'b> {
+    feed: &'a Feed<'b>,
+    finished: &'a Receiver<Finished>,
 }
 
 fn progress(job: &Job<'_>, summary: &Summary) -> Progress {
@@ -324,19 +346,27 @@ impl Worker<'_> {
             attempt += 1;
             let (result, spent) = self.attempt(&batch, attempt, instance);
             device_time += spent;
-            let Err(error) = result else { break result };
-            // A retry begins on a fresh instance, which nothing that went wrong can have touched.
-            if error.is_worth_a_retry() {
+            // A retry begins on a fresh instance, which nothing that went wrong can have touched. And an instance that
+            // writes files of its own may have kept one open, or left one of a failed call.
+            let is_tainted = result.as_ref().is_err_and(ScriptError::is_worth_a_retry);
+            if is_tainted || !self.rows_count() {
                 *instance = None;
             }
+            let Err(error) = result else { break result };
             if self.job.control.stop_flag().load(Ordering::Relaxed) {
                 return None;
             }
-            match decide(&error, attempt, self.job.settings.max_retries) {
+            // An init that takes minutes to time out would take as many again.
+            let is_hopeless = matches!(error, ScriptError::Timeout { call: "init", .. })
+                && !self.feed.started.load(Ordering::Relaxed);
+            let retries = if is_hopeless { 0 } else { self.job.settings.max_retries };
+            match decide(&error, attempt, retries) {
                 Decision::GiveUp => break Err(error),
                 Decision::Retry(pause) => {
                     self.feed.retries.fetch_add(1, Ordering::Relaxed);
-                    std::thread::sleep(pause);
+                    if !self.pause(pause) {
+                        return None;
+                    }
                 }
             }
         };
@@ -352,6 +382,19 @@ impl Worker<'_> {
             Err(error) => batch.failed(&error, timing),
         };
         Some(Finished::Scored(Box::new(scored)))
+    }
+
+    /// Waits before a retry; false if the job stops meanwhile, which leaves the mini-batch to a resumed one.
+    fn pause(&self, pause: Duration) -> bool {
+        let end = Instant::now() + pause;
+        while !self.job.control.is_finishing() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            std::thread::sleep(left.min(Duration::from_millis(50)));
+        }
+        false
     }
 
     fn rows_count(&self) -> bool {
@@ -429,15 +472,25 @@ impl Worker<'_> {
         let write = std::fs::create_dir_all(&folder)
             .and_then(|()| std::fs::write(folder.join(format!("{index:06}.{attempt}.log")), &printed.text));
         if let Err(error) = write {
-            eprintln!("scorehost: cannot write the log of mini-batch {index}: {error}");
+            // With stderr gone there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "warning: cannot write the log of mini-batch {index}: {error}");
         }
     }
 }
 
-/// An instance and the folder that it may write to.
+/// An instance and the folder that it may write to, which goes with it.
 struct Running {
     instance: Instance,
     folder: Option<PathBuf>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.folder {
+            // What is left is of calls that failed; the whole staging folder goes when the job ends.
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
 }
 
 struct Timing {
@@ -477,7 +530,7 @@ impl<'a> MiniBatch<'a> {
             errors.push(error_row("", timing.attempts, "missing_rows", &message));
         }
         let failed = failed + self.names.len() - self.files.len();
-        let bytes = byte_count(&output.rows);
+        let bytes = byte_count(&output.rows) + error_bytes(&errors);
         self.scored(Outcome { rows: Some(output.rows), errors, failed, staged, bytes }, timing)
     }
 
@@ -487,7 +540,7 @@ impl<'a> MiniBatch<'a> {
         for file in &self.files {
             errors.push(error_row(file, timing.attempts, error.kind(), &message));
         }
-        let bytes = errors.len() * (message.len() + 64);
+        let bytes = error_bytes(&errors);
         self.scored(Outcome { rows: None, errors, failed: self.names.len(), staged: None, bytes }, timing)
     }
 
@@ -523,6 +576,11 @@ struct Outcome {
     failed: usize,
     staged: Option<PathBuf>,
     bytes: usize,
+}
+
+/// About how much memory errors take.
+fn error_bytes(errors: &[ErrorRow]) -> usize {
+    errors.iter().map(|error| error.file.len() + error.message.len() + 64).sum()
 }
 
 /// About how much memory rows take.

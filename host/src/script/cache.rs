@@ -75,6 +75,8 @@ pub fn hex(bytes: &[u8]) -> String {
 fn keep(folder: &Path, path: &Path, code: &[u8]) -> std::io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(code)?;
+    // A name must never stand for half of a file, not after a power cut either: what is opened is run.
+    file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
 }

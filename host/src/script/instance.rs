@@ -1,12 +1,14 @@
 //! One running script: a store of its own, `init` once, then `run` for each mini-batch, each under a deadline.
 //! After a trap, a timeout or a broken result the instance is spent; the caller makes a fresh one.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Runtime;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::bindings::exports::scorehost::script::script as contract;
@@ -165,8 +167,8 @@ impl Instance {
     /// A declared failure leaves the instance as it is: the script had its say and returned.
     fn declared(&self, failure: types::Failure) -> ScriptError {
         match failure {
-            types::Failure::Transient(reason) => ScriptError::Transient(printable(reason.as_bytes())),
-            types::Failure::Permanent(reason) => ScriptError::Permanent(printable(reason.as_bytes())),
+            types::Failure::Transient(reason) => ScriptError::Transient(shortened(reason)),
+            types::Failure::Permanent(reason) => ScriptError::Permanent(shortened(reason)),
         }
     }
 
@@ -201,15 +203,41 @@ impl Instance {
 
 thread_local! {
     /// What lets host functions wait; making one for each instance would cost more than the instance.
-    static RUNTIME: std::io::Result<tokio::runtime::Runtime> = tokio::runtime::Builder::new_current_thread()
+    static RUNTIME: RefCell<Option<Runtime>> = const { RefCell::new(None) };
+}
+
+/// Threads of all runtimes that read files: most of them idle, some stuck in a read that never ends.
+static READERS: AtomicUsize = AtomicUsize::new(0);
+
+/// Readers beyond which none is left behind any more: stuck ones cannot be ended, and must not use up the machine.
+const MAX_READERS: usize = 256;
+
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_time()
         // Files of the input are read there, so that a read that never ends does not outlive its deadline.
         .max_blocking_threads(4)
-        .build();
+        .on_thread_start(|| {
+            READERS.fetch_add(1, Ordering::Relaxed);
+        })
+        .on_thread_stop(|| {
+            READERS.fetch_sub(1, Ordering::Relaxed);
+        })
+        .build()
 }
 
-fn with_runtime<T>(use_it: impl FnOnce(&tokio::runtime::Runtime) -> T) -> Result<T, ScriptError> {
-    RUNTIME.with(|runtime| runtime.as_ref().map(use_it).map_err(ScriptError::engine))
+/// Runs `use_it` on this thread's runtime. One whose call did not end may have readers that are stuck for good (in a
+/// named pipe, on a dead network share): it is left behind, so that the next call has readers.
+fn with_runtime<T>(use_it: impl FnOnce(&Runtime) -> Option<T>) -> Result<Option<T>, ScriptError> {
+    let kept = RUNTIME.take();
+    let runtime = kept.map_or_else(runtime, Ok).map_err(ScriptError::engine)?;
+    let used = use_it(&runtime);
+    if used.is_some() || READERS.load(Ordering::Relaxed) > MAX_READERS {
+        RUNTIME.set(Some(runtime));
+    } else {
+        runtime.shutdown_background();
+    }
+    Ok(used)
 }
 
 /// Runs `call` to its end, or until its time is up or the job stops while it waits in a host function; a script that
@@ -245,9 +273,12 @@ fn watch(store: &mut Store<State>, stop: &Arc<AtomicBool>) {
     });
 }
 
+/// A component's own start functions can fail as its other functions can; without room for it, it is the host's fault.
 fn failed_start(state: &State, error: &wasmtime::Error) -> ScriptError {
-    match state.limits.exceeded {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => ScriptError::Timeout { call: "instantiation", limit: INSTANTIATE_LIMIT },
         Some(_) => explain(state, error),
+        None if state.limits.exceeded.is_some() => explain(state, error),
         None => ScriptError::engine(error),
     }
 }
@@ -261,14 +292,32 @@ fn explain(state: &State, error: &wasmtime::Error) -> ScriptError {
         return ScriptError::Exit(exit.0);
     }
     let printed = state.log.peek_stderr();
-    // Advice to whoever could set a variable, which here is nobody.
-    let panic = printed.split("\nnote: run with `RUST_BACKTRACE").next().unwrap_or_default().trim();
+    let panic = panic_text(&printed);
     let reason = match error.downcast_ref::<Trap>() {
         Some(Trap::UnreachableCodeReached) if !panic.is_empty() => panic.to_owned(),
         Some(trap) => trap.to_string(),
-        None => format!("{error:#}"),
+        // The chain would hold a backtrace of the script's functions.
+        None => error.root_cause().to_string(),
     };
-    ScriptError::Trap { reason: printable(reason.as_bytes()) }
+    ScriptError::Trap { reason: shortened(reason) }
+}
+
+/// Beyond this nobody reads a reason; it is repeated for every file of a mini-batch.
+const MAX_REASON_BYTES: usize = 4 << 10;
+
+/// A guest's words, cut to a length that they can be repeated in, and harmless to a terminal.
+fn shortened(mut reason: String) -> String {
+    reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+    printable(reason.as_bytes())
+}
+
+/// The last thing that was printed before a trap: from the last panic's line on, without the advice to whoever could
+/// set a variable, which here is nobody.
+fn panic_text(printed: &str) -> &str {
+    let start = printed.rfind("panicked at").map_or(0, |at| printed[..at].rfind('\n').map_or(0, |line| line + 1));
+    let text = printed[start..].split("\nnote: run with `RUST_BACKTRACE").next().unwrap_or_default().trim();
+    let tail = text.ceil_char_boundary(text.len().saturating_sub(MAX_REASON_BYTES));
+    &text[tail..]
 }
 
 /// Checks everything a guest can lie about in its output.
@@ -283,7 +332,7 @@ fn checked(output: contract::Output, files: usize, max_rows: usize) -> Result<Ru
         }
     }
     let failed = output.failed.into_iter();
-    let failed = failed.map(|f| FailedFile { index: f.index, reason: printable(f.reason.as_bytes()) }).collect();
+    let failed = failed.map(|f| FailedFile { index: f.index, reason: shortened(f.reason) }).collect();
     Ok(RunOutput { rows, failed })
 }
 

@@ -1,6 +1,7 @@
 //! What a script prints during one attempt: stdout, stderr and `log`, in order, bounded.
 //! What goes in is a guest's bytes; what comes out is text without terminal escapes.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,13 +44,13 @@ pub(crate) struct Log(Arc<Mutex<Buffer>>);
 struct Buffer {
     text: Vec<u8>,
     /// The end of stderr on its own: where a panic's text is.
-    stderr: Vec<u8>,
+    stderr: VecDeque<u8>,
     limit: usize,
     dropped: usize,
     at_least: Level,
 }
 
-/// More than any panic message; its beginning is kept, since that says what happened.
+/// More than any panic message; what came last is kept.
 const STDERR_LIMIT: usize = 16 << 10;
 
 /// What one attempt printed.
@@ -57,13 +58,13 @@ const STDERR_LIMIT: usize = 16 << 10;
 pub struct Printed {
     /// Everything, in order, with a last line that says how much the limit cut off.
     pub text: String,
-    /// The beginning of stderr alone.
+    /// The end of stderr alone.
     pub stderr: String,
 }
 
 impl Log {
     pub(crate) fn new(limit: usize, at_least: Level) -> Self {
-        Self(Arc::new(Mutex::new(Buffer { text: Vec::new(), stderr: Vec::new(), limit, dropped: 0, at_least })))
+        Self(Arc::new(Mutex::new(Buffer { text: Vec::new(), stderr: VecDeque::new(), limit, dropped: 0, at_least })))
     }
 
     /// Adds a line of `log`.
@@ -83,12 +84,13 @@ impl Log {
         if dropped > 0 {
             text.push_str(&format!("\n[{dropped} bytes more, past the limit of limits.log_bytes]\n"));
         }
-        Printed { text, stderr: printable(&std::mem::take(&mut buffer.stderr)) }
+        let stderr = Vec::from(std::mem::take(&mut buffer.stderr));
+        Printed { text, stderr: printable(&stderr) }
     }
 
-    /// The beginning of stderr since the last [`Log::take`].
+    /// The end of stderr since the last [`Log::take`].
     pub(crate) fn peek_stderr(&self) -> String {
-        printable(&self.lock().stderr)
+        printable(self.lock().stderr.make_contiguous())
     }
 
     pub(crate) fn stdout(&self) -> Stream {
@@ -130,8 +132,9 @@ impl Stream {
     fn put(&self, bytes: &[u8]) {
         let mut buffer = self.log.lock();
         if self.is_stderr {
-            let room = STDERR_LIMIT.saturating_sub(buffer.stderr.len()).min(bytes.len());
-            buffer.stderr.extend_from_slice(&bytes[..room]);
+            buffer.stderr.extend(&bytes[bytes.len().saturating_sub(STDERR_LIMIT)..]);
+            let excess = buffer.stderr.len().saturating_sub(STDERR_LIMIT);
+            buffer.stderr.drain(..excess);
         }
         buffer.add(bytes);
     }

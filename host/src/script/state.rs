@@ -23,7 +23,10 @@ pub(crate) const GUEST_OUTPUT: &str = "/output";
 
 pub(crate) struct State {
     pub(crate) wasi: WasiCtx,
+    /// WASI's: files, streams, clocks.
     pub(crate) table: ResourceTable,
+    /// Ours: tensors, images, recipes, models.
+    pub(crate) things: ResourceTable,
     pub(crate) limits: MemoryLimits,
     pub(crate) tensors: Arc<Budget>,
     pub(crate) log: Log,
@@ -44,6 +47,9 @@ pub(crate) struct CallState {
     pub(crate) files: HashMap<String, u32>,
 }
 
+/// Files and streams a script may hold: each is one of the process's, which has as few as a thousand.
+const MAX_FILES: usize = 256;
+
 /// Handles a script may hold: a mini-batch of thousands of files, each with an image and a few tensors.
 pub(crate) const MAX_HANDLES: usize = 100_000;
 
@@ -53,10 +59,13 @@ impl State {
         let random = Seeded::new();
         let wasi = wasi(&services, output, &log, &random).map_err(ScriptError::engine)?;
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_HANDLES);
+        table.set_max_capacity(MAX_FILES);
+        let mut things = ResourceTable::new();
+        things.set_max_capacity(MAX_HANDLES);
         Ok(Self {
             wasi,
             table,
+            things,
             limits: MemoryLimits::new(services.limits.memory_bytes, services.limits.table_elements),
             tensors: Budget::new(services.limits.tensor_bytes),
             log,

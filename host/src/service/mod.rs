@@ -57,6 +57,9 @@ pub enum ServiceError {
     /// The input holds no file.
     #[error("the input `{}` holds no file that could be scored", .0.display())]
     EmptyInput(PathBuf),
+    /// The output folder is the input folder.
+    #[error("the output folder is the input folder, `{}`", .0.display())]
+    SameFolder(PathBuf),
     /// The output is refused or cannot be written.
     #[error("the output cannot be used")]
     Output(#[from] OutputError),
@@ -94,6 +97,7 @@ impl ServiceError {
             ServiceError::NoScript(_)
             | ServiceError::Digest { .. }
             | ServiceError::EmptyInput(_)
+            | ServiceError::SameFolder(_)
             | ServiceError::Changed { .. }
             | ServiceError::Plan(_) => Fault::Caller,
             ServiceError::Threads(_) => Fault::Host,
@@ -109,6 +113,9 @@ impl ServiceError {
                 Some("name one: code_configuration: {code: FOLDER, scoring_script: FILE.wasm}".into())
             }
             ServiceError::EmptyInput(_) => Some("hidden files and links out of the folder are not taken".into()),
+            ServiceError::SameFolder(_) => {
+                Some("name another folder for the output; it may lie inside the input".into())
+            }
             ServiceError::Changed { .. } => Some("restore it, or start again with --overwrite".into()),
             ServiceError::Plan(_) => Some("start again with --overwrite".into()),
             ServiceError::Infer(InferError::Unavailable { backend: "gpu", .. }) => Some(

@@ -15,7 +15,7 @@ use crate::infer::device::{self, Chosen, Device, Named};
 use crate::job::plan::Plan;
 use crate::job::record::{Counts, DeviceRecord, Digest, Record, State, peak_memory_bytes};
 use crate::job::tally::Tally;
-use crate::job::{self, Control, End, Job, JobError, Progress, Summary};
+use crate::job::{self, Control, End, Job, Progress, Summary};
 use crate::output::{Existing, Format, Output, OutputOptions, Resumed};
 use crate::script::{CompileCache, Engine, InstanceLimits, Level, Models, Script, Services, hex};
 use crate::store;
@@ -79,13 +79,18 @@ pub fn run(
 ) -> Result<Outcome, ServiceError> {
     let deployment = resolve(request)?;
     let options = output_options(request, &deployment.settings);
+    if let (Ok(input), Ok(output)) = (request.input.canonicalize(), request.output.canonicalize())
+        && input == output
+    {
+        return Err(ServiceError::SameFolder(request.input.clone()));
+    }
     Output::check(&options)?;
     let views = Views::new(request, &deployment)?;
     let plan = if request.existing == Existing::Resume { None } else { Some(new_plan(request, &deployment, &views)?) };
     let engine = Engine::new().map_err(ServiceError::Engine)?;
     let script = open_script(&engine, &deployment)?;
     let (models, device, identity) = open_models(request, &deployment, &views)?;
-    let header = Header::new(&deployment, &script, &device, &identity)?;
+    let header = Header::new(&deployment, &script, (&device, &identity), &request.input)?;
     let (mut output, plan, from, header) = open_output(options, plan, header)?;
     let services = services(&deployment, &header, &views, models, &plan)?;
     let progress =
@@ -102,17 +107,15 @@ pub fn run(
         control,
     };
     let clock = (SystemTime::now(), Instant::now());
-    let result = job::run(&job, &mut output, |progress| observer(&Event::Progress(*progress)));
-    let summary = match result {
-        Ok(summary) => summary,
-        Err(error) => {
-            let summary = broken_off(from, &error);
-            let record = record(&job, &header, device, &summary, clock);
-            // The first error is the one to tell; the record is a courtesy where even the disk failed.
-            let _ = output.suspend(&to_json(&record));
-            return Err(error.into());
-        }
-    };
+    let mut summary = Summary::from(from);
+    let result = job::run(&job, &mut output, &mut summary, |progress| observer(&Event::Progress(*progress)));
+    if let Err(error) = result {
+        summary.end = End::Failed(fault::chain(&error));
+        let record = record(&job, &header, device, &summary, clock);
+        // The first error is the one to tell; the record is a courtesy where even the disk failed.
+        let _ = output.suspend(&to_json(&record));
+        return Err(error.into());
+    }
     let record = record(&job, &header, device, &summary, clock);
     match summary.end {
         End::Completed => output.finish(&to_json(&record))?,
@@ -208,8 +211,8 @@ impl Header {
     fn new(
         deployment: &Deployment,
         script: &Script,
-        device: &DeviceRecord,
-        identity: &str,
+        device: (&DeviceRecord, &str),
+        input: &Path,
     ) -> Result<Self, ServiceError> {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let script_name = deployment.script.as_deref().map(name).unwrap_or_default();
@@ -219,12 +222,21 @@ impl Header {
             None => None,
         };
         let job = job_name();
+        let settings = &deployment.settings;
+        let variables = settings
+            .environment_variables
+            .iter()
+            .fold(Sha256::new(), |hash, (name, value)| hash.chain_update(format!("{name}\0{value}\0")));
         let value = json!({
+            // Values are often secrets: their digest tells a change as well.
+            "environment_variables": hex(&variables.finalize()),
+            "input": input.canonicalize().unwrap_or_else(|_| input.to_owned()),
+            "limits": [settings.limits.pixels, settings.limits.output_rows],
             "mini_batch_size": deployment.settings.mini_batch_size,
             "job": job,
             "script": script.digest,
             "model": model.as_ref().map(|m| &m.digest),
-            "device": format!("{}: {identity}", device.name),
+            "device": format!("{}: {}", device.0.name, device.1),
             "tags": deployment.tags,
             "output": [deployment.settings.output_action, deployment.settings.output_format],
         });
@@ -233,7 +245,18 @@ impl Header {
 
     /// Compares with what an earlier run stored, and takes over its job's name.
     fn continue_as(mut self, then: &Value) -> Result<Self, ServiceError> {
-        for what in ["script", "model", "device", "tags", "output", "mini_batch_size"] {
+        const ALL: [&str; 9] = [
+            "script",
+            "model",
+            "device",
+            "tags",
+            "output",
+            "mini_batch_size",
+            "environment_variables",
+            "input",
+            "limits",
+        ];
+        for what in ALL {
             if self.value[what] != then[what] {
                 let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 return Err(ServiceError::Changed { what, now: text(&self.value[what]), then: text(&then[what]) });
@@ -379,11 +402,6 @@ fn limits_of(settings: &Settings) -> InstanceLimits {
         output_rows: size(limits.output_rows),
         output_bytes: size(limits.output_bytes),
     }
-}
-
-fn broken_off(from: Tally, error: &JobError) -> Summary {
-    let end = End::Failed(fault::chain(error));
-    Summary { tally: from, retries: 0, device_time: std::time::Duration::ZERO, end }
 }
 
 fn record(

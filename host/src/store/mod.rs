@@ -23,6 +23,12 @@ pub enum StoreError {
         /// Which.
         path: PathBuf,
     },
+    /// It nests deeper than folders are followed.
+    #[error("`{}` is more than {MAX_DEPTH} folders deep", path.display())]
+    TooDeep {
+        /// The folder that is not entered.
+        path: PathBuf,
+    },
     /// A private view of a single file cannot be made.
     #[error("cannot make `{}` readable for the script on its own", path.display())]
     View {
@@ -38,7 +44,7 @@ impl StoreError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            StoreError::Read { .. } | StoreError::TooMany { .. } => Fault::Caller,
+            StoreError::Read { .. } | StoreError::TooMany { .. } | StoreError::TooDeep { .. } => Fault::Caller,
             StoreError::View { .. } => Fault::Host,
         }
     }
@@ -73,6 +79,9 @@ pub fn list(root: &Path, without: Option<&Path>, mut found: impl FnMut(&[u8])) -
             StoreError::Read { path, source: e.into() }
         })?;
         let kind = entry.file_type();
+        if kind.is_dir() && entry.depth() == MAX_DEPTH {
+            return Err(StoreError::TooDeep { path: entry.into_path() });
+        }
         let is_file = kind.is_file() || (kind.is_symlink() && links_inside(entry.path(), &real_root));
         if !is_file {
             continue;
@@ -93,8 +102,11 @@ fn links_inside(link: &Path, root: &Path) -> bool {
     link.canonicalize().is_ok_and(|real| real.starts_with(root) && real.is_file())
 }
 
+/// What the folders of [`view_of_file`] begin with; the process's number follows.
+const VIEW: &str = "scorehost-view-";
+
 /// A folder in `parent` that holds nothing but `file`, so that a script which may read the folder sees no neighbours
-/// of the file. It is gone when dropped.
+/// of the file. It is gone when dropped, and those of processes that were killed are swept away first.
 ///
 /// # Errors
 /// If the file can neither be linked nor copied there.
@@ -102,11 +114,27 @@ pub fn view_of_file(file: &Path, parent: &Path) -> Result<tempfile::TempDir, Sto
     let fail = |source| StoreError::View { path: file.to_owned(), source };
     let real = file.canonicalize().map_err(fail)?;
     let name = file.file_name().ok_or_else(|| fail(std::io::ErrorKind::InvalidInput.into()))?;
-    let folder = tempfile::Builder::new().prefix("view-").tempdir_in(parent).map_err(fail)?;
+    sweep_views(parent);
+    let prefix = format!("{VIEW}{}-", std::process::id());
+    let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).map_err(fail)?;
     let inside = folder.path().join(name);
     // A link costs nothing; across file systems there is none.
     std::fs::hard_link(&real, &inside).or_else(|_| std::fs::copy(&real, &inside).map(drop)).map_err(fail)?;
     Ok(folder)
+}
+
+/// Removes the views of processes that are no more. Where that cannot be told, or the folder is another user's, they
+/// stay: links cost nothing.
+fn sweep_views(parent: &Path) {
+    let Ok(entries) = std::fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(VIEW)?.split('-').next()?.parse::<u32>().ok());
+        let is_dead = |number| Path::new("/proc/self").exists() && !Path::new("/proc").join(format!("{number}")).exists();
+        if number.is_some_and(is_dead) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -146,5 +174,11 @@ mod tests {
         std::fs::write(root.path().join("two"), "2").unwrap();
         let view = view_of_file(&root.path().join("one"), root.path()).unwrap();
         assert_eq!(listed(view.path(), None), ["one"]);
+        // No process has this number: it is larger than Linux gives.
+        let left = root.path().join("scorehost-view-99999999-x");
+        std::fs::create_dir(&left).unwrap();
+        let again = view_of_file(&root.path().join("two"), root.path()).unwrap();
+        assert!(!left.exists() || !Path::new("/proc/self").exists());
+        assert!(view.path().exists() && again.path().exists());
     }
 }

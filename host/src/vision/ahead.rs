@@ -165,8 +165,11 @@ impl Loader {
     /// As [`Loader::row`], for what the header tells.
     pub async fn size(&self, place: Place, path: &Path) -> Result<(u32, u32), Arc<LoadError>> {
         let ahead = self.lock().ready.get(&place).map(|ahead| ahead.row.clone());
-        if let Some(row) = ahead {
-            return flatten(row).await.map(|prepared| prepared.size);
+        // What decoding found wrong is told when pixels are asked for, whether or not it is known by now.
+        if let Some(row) = ahead
+            && let Ok(prepared) = flatten(row).await
+        {
+            return Ok(prepared.size);
         }
         let (path, limits) = (path.to_owned(), self.limits);
         // Not on the pool, where it would wait for whole pictures.

@@ -57,12 +57,12 @@ impl State {
     }
 
     fn recipe(&self, handle: &Resource<HostRecipe>) -> Answered<Recipe> {
-        let recipe = self.table.get(handle)?.recipe.clone().map_err(permanent);
+        let recipe = self.things.get(handle)?.recipe.clone().map_err(permanent);
         Ok(recipe.and_then(|recipe| recipe.check().map(|()| recipe).map_err(|e| Failure::from(&e))))
     }
 
     fn change(&mut self, handle: &Resource<HostRecipe>, change: impl FnOnce(&mut Recipe)) -> wasmtime::Result<()> {
-        if let Ok(recipe) = &mut self.table.get_mut(handle)?.recipe {
+        if let Ok(recipe) = &mut self.things.get_mut(handle)?.recipe {
             change(recipe);
         }
         Ok(())
@@ -97,7 +97,7 @@ impl Host for State {
             }
         }
         let pictures = if rows.is_empty() { no_rows(&recipe)? } else { Tensor::stack(&rows)? };
-        let pictures = self.table.push(HostTensor::ready(pictures, held))?;
+        let pictures = self.things.push(HostTensor::ready(pictures, held))?;
         Ok(Ok(Loaded { pictures, failed }))
     }
 }
@@ -113,7 +113,7 @@ fn no_rows(recipe: &Recipe) -> wasmtime::Result<Tensor> {
 impl RecipeMethods for State {
     fn new(&mut self, width: u32, height: u32) -> wasmtime::Result<Resource<HostRecipe>> {
         let recipe = Recipe::new(width, height).map_err(|e| fault::chain(&e));
-        Ok(self.table.push(HostRecipe { recipe })?)
+        Ok(self.things.push(HostRecipe { recipe })?)
     }
 
     fn resize_filter(
@@ -166,7 +166,7 @@ impl RecipeMethods for State {
     }
 
     fn drop(&mut self, this: Resource<HostRecipe>) -> wasmtime::Result<()> {
-        self.table.delete(this)?;
+        self.things.delete(this)?;
         Ok(())
     }
 }
@@ -183,15 +183,15 @@ impl ImageMethods for State {
             Err(error) => return Ok(Err(Failure::from(error.as_ref()))),
         };
         let image = HostImage { source: Source::File { place, path }, width, height };
-        Ok(Ok(self.table.push(image)?))
+        Ok(Ok(self.things.push(image)?))
     }
 
     fn width(&mut self, this: Resource<HostImage>) -> wasmtime::Result<u32> {
-        Ok(self.table.get(&this)?.width)
+        Ok(self.things.get(&this)?.width)
     }
 
     fn height(&mut self, this: Resource<HostImage>) -> wasmtime::Result<u32> {
-        Ok(self.table.get(&this)?.height)
+        Ok(self.things.get(&this)?.height)
     }
 
     async fn crop(
@@ -202,7 +202,7 @@ impl ImageMethods for State {
         width: u32,
         height: u32,
     ) -> Answered<Resource<HostImage>> {
-        let image = self.table.get(&this)?.clone();
+        let image = self.things.get(&this)?.clone();
         let picture = match image.source {
             Source::Pixels { picture, .. } => picture,
             Source::File { path, .. } => {
@@ -218,7 +218,7 @@ impl ImageMethods for State {
                 };
                 let source = Source::Pixels { picture: Arc::clone(&picture), _held: held };
                 // Kept decoded: whoever cuts once usually cuts again.
-                self.table.get_mut(&this)?.source = source;
+                self.things.get_mut(&this)?.source = source;
                 picture
             }
         };
@@ -231,7 +231,7 @@ impl ImageMethods for State {
             Err(error) => return Ok(Err(Failure::from(&error))),
         };
         let source = Source::Pixels { picture: Arc::new(cut), _held: held };
-        Ok(Ok(self.table.push(HostImage { source, width, height })?))
+        Ok(Ok(self.things.push(HostImage { source, width, height })?))
     }
 
     async fn tensor(
@@ -239,7 +239,7 @@ impl ImageMethods for State {
         this: Resource<HostImage>,
         recipe: Resource<HostRecipe>,
     ) -> Answered<Resource<HostTensor>> {
-        let image = self.table.get(&this)?.clone();
+        let image = self.things.get(&this)?.clone();
         let recipe = match self.recipe(&recipe)? {
             Ok(recipe) => recipe,
             Err(failure) => return Ok(Err(failure)),
@@ -256,7 +256,7 @@ impl ImageMethods for State {
     }
 
     fn drop(&mut self, this: Resource<HostImage>) -> wasmtime::Result<()> {
-        self.table.delete(this)?;
+        self.things.delete(this)?;
         Ok(())
     }
 }

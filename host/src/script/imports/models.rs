@@ -12,6 +12,7 @@ use crate::infer::session::Session;
 use crate::infer::{Backend, InferError, Port};
 use crate::script::bindings::scorehost::script::models::{Host, HostModel as Methods, Port as GuestPort};
 use crate::script::bindings::scorehost::script::types::Failure;
+use crate::script::limits::Held;
 use crate::script::state::State;
 use crate::tensor::Tensor;
 
@@ -80,7 +81,7 @@ fn only_model(folder: &Path) -> Result<PathBuf, String> {
     found.sort();
     match found.as_slice() {
         [only] => Ok(only.clone()),
-        [] => Err("the model folder holds no `.onnx` file".into()),
+        [] => Err("the model folder holds no `.onnx` file (links are not followed)".into()),
         several => {
             let names: Vec<_> = several.iter().take(8).map(|p| format!("`{}`", p.display())).collect();
             Err(format!("the model folder holds several models: {}; name one", names.join(", ")))
@@ -136,20 +137,21 @@ impl State {
         &mut self,
         session: &Session,
         inputs: Vec<Tensor>,
+        kept: Vec<Arc<Held>>,
     ) -> Answered<Vec<(String, Resource<HostTensor>)>> {
         let rows = inputs.first().map_or(0, Tensor::rows);
         let held = match self.tensors.take(session.output_bytes(rows)) {
             Ok(held) => held,
             Err(reason) => return Ok(Err(permanent(reason))),
         };
-        let answer = match session.predict(inputs, &self.device_ns).await {
+        let answer = match session.predict(inputs, &self.device_ns, Box::new(kept)).await {
             Ok(answer) => answer,
             Err(error) => return Ok(Err(Failure::from(&error))),
         };
         let mut outputs = Vec::new();
         for (i, port) in session.outputs().iter().enumerate() {
             let tensor = HostTensor::pending(answer.clone(), i, Arc::clone(&held));
-            outputs.push((port.name.clone(), self.table.push(tensor)?));
+            outputs.push((port.name.clone(), self.things.push(tensor)?));
         }
         Ok(Ok(outputs))
     }
@@ -162,17 +164,17 @@ impl Methods for State {
         // Opening reads and compiles; a deadline can end the wait for it.
         let opened = tokio::task::spawn_blocking(move || services.models.session(path.as_deref())).await;
         match opened? {
-            Ok(session) => Ok(Ok(self.table.push(HostModel(session))?)),
+            Ok(session) => Ok(Ok(self.things.push(HostModel(session))?)),
             Err(error) => Ok(Err(Failure::from(&error))),
         }
     }
 
     fn inputs(&mut self, this: Resource<HostModel>) -> wasmtime::Result<Vec<GuestPort>> {
-        Ok(self.table.get(&this)?.0.inputs().iter().map(guest_port).collect())
+        Ok(self.things.get(&this)?.0.inputs().iter().map(guest_port).collect())
     }
 
     fn outputs(&mut self, this: Resource<HostModel>) -> wasmtime::Result<Vec<GuestPort>> {
-        Ok(self.table.get(&this)?.0.outputs().iter().map(guest_port).collect())
+        Ok(self.things.get(&this)?.0.outputs().iter().map(guest_port).collect())
     }
 
     async fn predict(
@@ -180,23 +182,25 @@ impl Methods for State {
         this: Resource<HostModel>,
         input: Resource<HostTensor>,
     ) -> Answered<Resource<HostTensor>> {
-        let session = self.table.get(&this)?.0.clone();
-        let input = match self.numbers(&input).await? {
+        let session = self.things.get(&this)?.0.clone();
+        let handle = input;
+        let input = match self.numbers(&handle).await? {
             Ok(input) => input,
             Err(failure) => return Ok(Err(failure)),
         };
+        let kept = vec![self.things.get(&handle)?.held()];
         let [port] = session.inputs() else {
             let count = session.inputs().len();
             return Ok(Err(permanent(format!("the model has {count} inputs; use predict-named"))));
         };
-        let outputs = match self.predictions(&session, vec![batched(input, port)]).await? {
+        let outputs = match self.predictions(&session, vec![batched(input, port)], kept).await? {
             Ok(outputs) => outputs,
             Err(failure) => return Ok(Err(failure)),
         };
         let mut outputs = outputs.into_iter().map(|(_, tensor)| tensor);
         let first = outputs.next();
         for other in outputs {
-            self.table.delete(other)?;
+            self.things.delete(other)?;
         }
         Ok(first.ok_or_else(|| permanent("the model has no output")))
     }
@@ -206,13 +210,14 @@ impl Methods for State {
         this: Resource<HostModel>,
         inputs: Vec<(String, Resource<HostTensor>)>,
     ) -> Answered<Vec<(String, Resource<HostTensor>)>> {
-        let session = self.table.get(&this)?.0.clone();
-        let mut given = HashMap::new();
+        let session = self.things.get(&this)?.0.clone();
+        let (mut given, mut kept) = (HashMap::new(), Vec::new());
         for (name, handle) in inputs {
             match self.numbers(&handle).await? {
                 Ok(tensor) => given.insert(name, tensor),
                 Err(failure) => return Ok(Err(failure)),
             };
+            kept.push(self.things.get(&handle)?.held());
         }
         let mut ordered = Vec::new();
         for port in session.inputs() {
@@ -225,11 +230,11 @@ impl Methods for State {
             let known: Vec<_> = session.inputs().iter().map(|p| p.name.as_str()).collect();
             return Ok(Err(permanent(format!("the model has no input `{name}`; it has `{}`", known.join("`, `")))));
         }
-        self.predictions(&session, ordered).await
+        self.predictions(&session, ordered, kept).await
     }
 
     fn drop(&mut self, this: Resource<HostModel>) -> wasmtime::Result<()> {
-        self.table.delete(this)?;
+        self.things.delete(this)?;
         Ok(())
     }
 }

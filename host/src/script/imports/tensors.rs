@@ -25,17 +25,24 @@ pub struct HostTensor {
 #[derive(Clone)]
 enum Value {
     Ready(Tensor),
-    Pending { answer: Answer, output: usize, steps: Vec<Step> },
+    Later { source: Source, steps: Vec<Step> },
 }
 
-/// What is done to a pending tensor once it is there.
+#[derive(Clone)]
+enum Source {
+    Numbers(Tensor),
+    /// One of the outputs of a prediction.
+    Output(Answer, usize),
+}
+
+/// What is done to a tensor once it is there.
 #[derive(Clone, Copy)]
 enum Step {
     Softmax,
     Slice { start: u32, count: u32 },
 }
 
-/// Steps on one pending tensor: nobody needs more, and each copy of the handle copies them.
+/// Steps on one tensor that was not read yet: nobody needs more, and each copy of the handle copies them.
 const MAX_STEPS: usize = 16;
 
 /// Entries that `top` returns at most: each costs the guest 8 bytes, and the host 16.
@@ -47,35 +54,54 @@ impl HostTensor {
     }
 
     pub(super) fn pending(answer: Answer, output: usize, held: Arc<Held>) -> Self {
-        Self { value: Value::Pending { answer, output, steps: Vec::new() }, held }
+        Self { value: Value::Later { source: Source::Output(answer, output), steps: Vec::new() }, held }
     }
 
-    /// The numbers, once they are there.
-    pub(super) async fn numbers(&self) -> Result<Tensor, Failure> {
-        let (answer, output, steps) = match &self.value {
-            Value::Ready(tensor) => return Ok(tensor.clone()),
-            Value::Pending { answer, output, steps } => (answer, *output, steps),
-        };
-        let outputs = answer.outputs().await.map_err(|e| Failure::from(e.as_ref()))?;
-        let mut tensor = outputs.get(output).cloned().ok_or_else(|| permanent("the model gave too few outputs"))?;
-        for step in steps {
-            tensor = match *step {
-                Step::Softmax => tensor.softmax(),
-                Step::Slice { start, count } => tensor.slice(size(start), size(count))?,
-            };
-        }
-        Ok(tensor)
+    /// What it counts for in the instance's budget.
+    pub(super) fn held(&self) -> Arc<Held> {
+        Arc::clone(&self.held)
     }
 
     fn then(&self, step: Step) -> Option<Self> {
-        let Value::Pending { answer, output, steps } = &self.value else { return None };
+        let (source, steps) = match &self.value {
+            Value::Ready(tensor) => (Source::Numbers(tensor.clone()), [].as_slice()),
+            Value::Later { source, steps } => (source.clone(), steps.as_slice()),
+        };
         if steps.len() == MAX_STEPS {
             return None;
         }
         let steps = steps.iter().copied().chain([step]).collect();
-        let value = Value::Pending { answer: answer.clone(), output: *output, steps };
-        Some(Self { value, held: Arc::clone(&self.held) })
+        Some(Self { value: Value::Later { source, steps }, held: self.held() })
     }
+}
+
+/// The numbers of a tensor that is still to be made.
+async fn numbers_of(source: Source, steps: Vec<Step>) -> Result<Tensor, Failure> {
+    let tensor = match source {
+        Source::Numbers(tensor) => tensor,
+        Source::Output(answer, output) => {
+            let outputs = answer.outputs().await.map_err(|e| Failure::from(e.as_ref()))?;
+            outputs.get(output).cloned().ok_or_else(|| permanent("the model gave too few outputs"))?
+        }
+    };
+    let large = tensor.len() > LARGE;
+    let take_steps = move || {
+        steps.into_iter().try_fold(tensor, |tensor, step| match step {
+            Step::Softmax => Ok(tensor.softmax()),
+            Step::Slice { start, count } => tensor.slice(size(start), size(count)),
+        })
+    };
+    Ok(compute(large, take_steps).await??)
+}
+
+/// Elements beyond which numbers are worked on beside the script's thread, so that its deadline can end the wait.
+const LARGE: usize = 1 << 20;
+
+async fn compute<T: Send + 'static>(large: bool, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    if !large {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|_| permanent("the host failed to work on a tensor"))
 }
 
 impl From<TensorError> for Failure {
@@ -91,7 +117,7 @@ impl State {
     /// Hands a tensor to the guest, or says which limit it passes.
     pub(super) fn hand_over(&mut self, tensor: Tensor) -> Answered<Handle> {
         match self.tensors.take(tensor.byte_len()) {
-            Ok(held) => Ok(Ok(self.table.push(HostTensor::ready(tensor, held))?)),
+            Ok(held) => Ok(Ok(self.things.push(HostTensor::ready(tensor, held))?)),
             Err(reason) => Ok(Err(permanent(reason))),
         }
     }
@@ -103,10 +129,26 @@ impl State {
         }
     }
 
+    /// The numbers of a tensor, once they are there; from then on the handle holds them.
     pub(super) async fn numbers(&mut self, handle: &Handle) -> Answered<Tensor> {
-        // Cloned, since the table cannot stay borrowed while the answer is awaited.
-        let tensor = self.table.get(handle)?.clone();
-        Ok(tensor.numbers().await)
+        let (source, steps) = match &self.things.get(handle)?.value {
+            Value::Ready(tensor) => return Ok(Ok(tensor.clone())),
+            Value::Later { source, steps } => (source.clone(), steps.clone()),
+        };
+        // A softmax is another tensor; a slice or a model's output is counted already.
+        let is_new = steps.iter().any(|step| matches!(step, Step::Softmax));
+        let tensor = match numbers_of(source, steps).await {
+            Ok(tensor) => tensor,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let held = if is_new { Some(self.tensors.take(tensor.byte_len())) } else { None };
+        let entry = self.things.get_mut(handle)?;
+        match held.transpose() {
+            Ok(held) => entry.held = held.unwrap_or_else(|| entry.held()),
+            Err(reason) => return Ok(Err(permanent(reason))),
+        }
+        entry.value = Value::Ready(tensor.clone());
+        Ok(Ok(tensor))
     }
 
     async fn all_numbers(&mut self, handles: &[Handle]) -> Answered<Vec<Tensor>> {
@@ -116,6 +158,8 @@ impl State {
                 Ok(tensor) => all.push(tensor),
                 Err(failure) => return Ok(Err(failure)),
             }
+            // A guest can name millions: its deadline is looked at between them.
+            tokio::task::yield_now().await;
         }
         Ok(Ok(all))
     }
@@ -132,9 +176,10 @@ impl State {
         // Counted before it is made, since a guest can name one tensor many times.
         let bytes = parts.iter().map(Tensor::byte_len).fold(0, usize::saturating_add);
         match self.tensors.take(bytes) {
-            Ok(held) => match join(&parts) {
-                Ok(tensor) => Ok(Ok(self.table.push(HostTensor::ready(tensor, held))?)),
-                Err(error) => Ok(Err(error.into())),
+            Ok(held) => match compute(bytes > LARGE, move || join(&parts)).await {
+                Err(failure) => Ok(Err(failure)),
+                Ok(Ok(tensor)) => Ok(Ok(self.things.push(HostTensor::ready(tensor, held))?)),
+                Ok(Err(error)) => Ok(Err(error.into())),
             },
             Err(reason) => Ok(Err(permanent(reason))),
         }
@@ -189,29 +234,22 @@ impl Methods for State {
     }
 
     async fn slice(&mut self, this: Handle, start: u32, count: u32) -> Answered<Handle> {
-        let tensor = self.table.get(&this)?.clone();
-        if let Some(later) = tensor.then(Step::Slice { start, count }) {
-            return Ok(Ok(self.table.push(later)?));
+        let tensor = self.things.get(&this)?.clone();
+        if let Value::Ready(numbers) = &tensor.value {
+            return match numbers.slice(size(start), size(count)) {
+                Ok(view) => Ok(Ok(self.things.push(HostTensor::ready(view, tensor.held()))?)),
+                Err(error) => Ok(Err(error.into())),
+            };
         }
-        match tensor.numbers().await.and_then(|t| Ok(t.slice(size(start), size(count))?)) {
-            Ok(view) => Ok(Ok(self.table.push(HostTensor::ready(view, tensor.held))?)),
-            Err(failure) => Ok(Err(failure)),
+        match tensor.then(Step::Slice { start, count }) {
+            Some(later) => Ok(Ok(self.things.push(later)?)),
+            None => Err(too_many_steps()),
         }
     }
 
     fn softmax(&mut self, this: Handle) -> wasmtime::Result<Handle> {
-        let tensor = self.table.get(&this)?.clone();
-        let softened = match (&tensor.value, tensor.then(Step::Softmax)) {
-            (_, Some(later)) => later,
-            (Value::Ready(numbers), None) => {
-                let held = self.tensors.take(numbers.len().saturating_mul(4)).map_err(wasmtime::Error::msg)?;
-                HostTensor::ready(numbers.softmax(), held)
-            }
-            (Value::Pending { .. }, None) => {
-                return Err(wasmtime::format_err!("more than {MAX_STEPS} operations on a result that was never read"));
-            }
-        };
-        Ok(self.table.push(softened)?)
+        let later = self.things.get(&this)?.then(Step::Softmax).ok_or_else(too_many_steps)?;
+        Ok(self.things.push(later)?)
     }
 
     async fn top(&mut self, this: Handle, k: u32) -> Answered<Vec<Vec<Scored>>> {
@@ -221,17 +259,25 @@ impl Methods for State {
         };
         let width = tensor.shape().last().copied().unwrap_or(1).max(1);
         let rows = tensor.len() / width;
-        if rows.saturating_mul(width.min(size(k))) > MAX_TOP {
+        if rows.saturating_mul(width.min(size(k)).max(1)) > MAX_TOP {
             return Ok(Err(permanent(format!("the {k} largest of {rows} rows are more than {MAX_TOP} entries"))));
         }
+        let found = match compute(tensor.len() > LARGE, move || tensor.top(size(k))).await {
+            Ok(found) => found,
+            Err(failure) => return Ok(Err(failure)),
+        };
         let scored = |(index, score)| Scored { index: guest_size(index), score };
-        Ok(Ok(tensor.top(size(k)).into_iter().map(|row| row.into_iter().map(scored).collect()).collect()))
+        Ok(Ok(found.into_iter().map(|row| row.into_iter().map(scored).collect()).collect()))
     }
 
     fn drop(&mut self, this: Handle) -> wasmtime::Result<()> {
-        self.table.delete(this)?;
+        self.things.delete(this)?;
         Ok(())
     }
+}
+
+fn too_many_steps() -> wasmtime::Error {
+    wasmtime::format_err!("more than {MAX_STEPS} operations on a tensor that was never read")
 }
 
 pub(super) fn guest_element(element: Element) -> GuestElement {
