@@ -128,3 +128,44 @@ fn a_resumed_job_scores_the_files_it_began_with() {
     let ran = place.run(&["--resume"]).completed();
     assert_eq!(ran.predictions(), "000.txt 14\n002.txt 14\n004.txt 14\n");
 }
+
+#[test]
+fn a_job_past_its_threshold_stays_failed_until_the_threshold_is_raised() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::with_files(4);
+    place.deploy("probe", &["mini_batch_size: 1", "error_threshold: 1"], &["behave: permanent-on-odd"]);
+    assert_eq!(place.run(&[]).code, 1);
+    assert_eq!(place.run(&["--resume"]).code, 1);
+    assert!(!place.at("output/predictions.csv").exists());
+    let ran = place.run(&["--resume", "--set", "error_threshold=2"]).completed();
+    assert_eq!(ran.predictions().lines().count(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_resume_with_other_variables_or_another_input_is_refused() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::with_files(4);
+    let settings = |value: &str| {
+        ["mini_batch_size: 1".to_owned(), "error_threshold: 0".into(), format!("environment_variables: {{A: {value}}}")]
+    };
+    let deploy = |value: &str| {
+        place.deploy("probe", &settings(value).each_ref().map(String::as_str), &["behave: permanent-on-odd"]);
+    };
+    deploy("one");
+    assert_eq!(place.run(&[]).code, 1);
+    deploy("two");
+    let ran = place.run(&["--resume"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("other environment_variables"), "{}", ran.stderr);
+    deploy("one");
+    std::fs::rename(place.at("input"), place.at("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(place.at("elsewhere"), place.at("input")).unwrap();
+    let ran = place.run(&["--resume"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("other input"), "{}", ran.stderr);
+}

@@ -259,3 +259,122 @@ fn a_scripts_own_files_appear_only_when_their_mini_batch_succeeded() {
     assert_eq!(ran.record()["counts"]["rows"], 6);
     assert_eq!(ran.record()["counts"]["retries"], 1);
 }
+
+#[test]
+fn files_of_a_failed_call_are_not_published_with_the_next_one() {
+    if scripts().is_none() {
+        return;
+    }
+    let settings = ["mini_batch_size: 1", "output_action: summary_only"];
+    let place = Place::with_files(4);
+    place.probe("writes-and-fails", &settings);
+    place.run(&[]).completed();
+    let there: Vec<_> = (0..4).filter(|i| place.at(&format!("output/{i}.txt")).exists()).collect();
+    assert_eq!(there, [1, 3]);
+
+    place.probe("keeps-a-file-open", &settings);
+    place.run(&["--overwrite"]).completed();
+    for i in 0..4 {
+        assert_eq!(place.read(&format!("output/{i}.txt")), format!("{i}\n"));
+    }
+}
+
+#[test]
+fn whether_a_picture_opens_does_not_depend_on_what_was_decoded_ahead() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let pictures = crate::support::root().join("host/demo/pictures");
+    for (i, entry) in std::fs::read_dir(pictures).unwrap().enumerate() {
+        let entry = entry.unwrap();
+        let mut bytes = std::fs::read(entry.path()).unwrap();
+        if i % 2 == 1 {
+            bytes.truncate(bytes.len() * 3 / 5);
+        }
+        std::fs::write(place.at("input").join(entry.file_name()), bytes).unwrap();
+    }
+    let run = |concurrency: u32| {
+        place.probe(
+            "opens-all-reads-some",
+            &["mini_batch_size: 4", &format!("max_concurrency_per_instance: {concurrency}")],
+        );
+        place.run(&["--overwrite"]).completed().predictions()
+    };
+    let one = run(1);
+    assert_eq!(run(4), one);
+    assert_eq!(run(2), one);
+}
+
+#[test]
+fn what_a_script_says_at_length_is_cut_before_it_is_repeated() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::with_files(100);
+    place.probe("fails-at-length", &["mini_batch_size: 100"]);
+    let ran = place.run(&[]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.errors().iter().all(|row| row[4].len() < 5000));
+    if let Some(peak) = ran.record()["peak_memory_bytes"].as_u64() {
+        assert!(peak < 300 << 20, "{peak} bytes");
+    }
+
+    place.probe("panics-after-much", RETRY_ONCE);
+    let ran = place.run(&["--overwrite"]);
+    assert!(ran.errors()[0][4].contains("the reason"), "{:?}", ran.errors()[0]);
+}
+
+#[test]
+fn large_tensors_pass_neither_their_limit_nor_the_deadline() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::with_files(1);
+    let settings = |timeout: u32, tensors: &str| {
+        [format!("retry_settings: {{max_retries: 0, timeout: {timeout}}}"), format!("limits: {{tensors: {tensors}}}")]
+    };
+    let run = |behave: &str, settings: &[String; 2]| {
+        place.probe(behave, &settings.each_ref().map(String::as_str));
+        let ran = place.run(&["--overwrite"]);
+        let seconds = ran.file("mini_batches.csv");
+        let seconds: f64 = seconds.lines().nth(1).unwrap().split(',').nth(5).unwrap().parse().unwrap();
+        (ran.errors()[0][3].clone(), ran.record()["peak_memory_bytes"].as_u64().unwrap_or(0), seconds)
+    };
+    let (kind, peak, _) = run("joins-one-many-times", &settings(60, "64MiB"));
+    assert_eq!(kind, "permanent");
+    assert!(peak < 300 << 20, "{peak} bytes");
+    // A row of a hundred million numbers takes seconds; the wait for it ends in time.
+    let (kind, _, seconds) = run("takes-the-top-of-much", &settings(1, "4GiB"));
+    assert_eq!(kind, "timeout");
+    assert!(seconds < 2.0, "{seconds}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_read_that_never_ends_costs_its_own_mini_batch_alone() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::with_files(6);
+    let made = std::process::Command::new("mkfifo").arg(place.at("input/pipe")).status().unwrap();
+    assert!(made.success());
+    place.probe("reads-the-pipe", &["mini_batch_size: 1", "retry_settings: {max_retries: 2, timeout: 1}"]);
+    let ran = place.run(&[]).completed();
+    assert_eq!(ran.record()["counts"]["failed"], 1);
+    assert_eq!(ran.errors()[0][..4], ["000.txt", "0", "3", "timeout"]);
+    assert_eq!(ran.predictions().lines().count(), 5);
+}
+
+#[test]
+fn a_script_that_opens_all_it_can_is_stopped_before_the_host_has_none() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::with_files(2);
+    place.probe("opens-many", &["mini_batch_size: 1", "retry_settings: {max_retries: 0, timeout: 30}"]);
+    let ran = place.run(&[]);
+    assert_eq!(ran.code, 1);
+    let error = &ran.errors()[0];
+    assert!(error[3] == "trap" && error[4].contains("more files, streams or handles"), "{error:?}");
+}

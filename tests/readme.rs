@@ -20,7 +20,8 @@ fn blocks(text: &str) -> Vec<Block> {
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         if let Some(language) = line.strip_prefix("```") {
-            let body: String = lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect();
+            let body: String =
+                lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect();
             match (path.take(), language) {
                 (Some(path), _) => blocks.push(Block::File { path, text: body }),
                 (None, "sh") => blocks.push(Block::Commands(body)),

@@ -154,7 +154,8 @@ pub(super) fn is_group(written: &str) -> bool {
 pub(super) fn nearest(written: &str) -> Option<String> {
     let (parent, last) = split(written);
     let mut best: Option<(f64, String)> = None;
-    for full in spellings() {
+    // A key is not mended by leaving it out: its own parent is no answer.
+    for full in spellings().filter(|full| full != parent) {
         let (its_parent, its_last) = split(&full);
         let beside = parent == its_parent;
         // A part of a longer word counts as alike, as `script` of `scoring_script`.

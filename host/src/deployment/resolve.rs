@@ -305,7 +305,7 @@ settings:
         let limits = settings.limits;
         assert_eq!((limits.memory, limits.table_elements, limits.log_bytes), (1 << 30, 100_000, 1 << 20));
         assert_eq!((limits.output_rows, limits.output_bytes), (1_000_000, 256 << 20));
-        assert_eq!((limits.tensors, limits.pixels), (2 << 30, 100_000_000));
+        assert_eq!((limits.tensors, limits.pixels), (2 << 30, 89_478_485));
     }
 
     #[test]

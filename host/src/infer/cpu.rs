@@ -65,12 +65,13 @@ impl Backend for Cpu {
 }
 
 fn load_error(path: &Path, error: &LoadError) -> InferError {
-    let reason = crate::fault::chain(error);
+    // Its text holds its cause already.
+    let reason = error.to_string();
     match error.kind() {
         LoadErrorKind::OperatorInvalid => InferError::Unsupported {
             backend: NAME,
             node: error.node().unwrap_or("without a name").to_owned(),
-            operation: "operation".into(),
+            operation: reason.split(" operator").next().filter(|word| !word.contains(' ')).unwrap_or("unknown").into(),
             reason,
         },
         LoadErrorKind::UnknownFileType => {

@@ -38,7 +38,10 @@ fn bytes(field: u64, value: &[u8]) -> Vec<u8> {
 /// A node, perhaps with one integer attribute.
 pub(super) fn node(operation: &str, inputs: &[&str], output: &str, attribute: Option<(&str, u64)>) -> Vec<u8> {
     let mut all: Vec<u8> = inputs.iter().flat_map(|name| bytes(1, name.as_bytes())).collect();
-    all.extend([bytes(2, output.as_bytes()), bytes(3, b"the_node"), bytes(4, operation.as_bytes())].concat());
+    all.extend(
+        [bytes(2, output.as_bytes()), bytes(3, format!("node_of_{output}").as_bytes()), bytes(4, operation.as_bytes())]
+            .concat(),
+    );
     if let Some((name, value)) = attribute {
         all.extend(bytes(5, &[bytes(1, name.as_bytes()), number(3, value), number(20, 2)].concat()));
     }

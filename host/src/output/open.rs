@@ -48,6 +48,7 @@ impl Output {
     /// Their refusals, as far as a look tells.
     pub fn check(options: &OutputOptions) -> Result<(), OutputError> {
         options.format.check()?;
+        is_output_folder(&options.folder)?;
         if options.existing != Existing::Resume {
             return refuse_existing(options);
         }
@@ -205,8 +206,21 @@ fn refuse_changed(start: &Start, options: &OutputOptions) -> Result<(), OutputEr
 }
 
 fn make_output_folder(folder: &Path) -> Result<(), OutputError> {
+    if is_output_folder(folder)? {
+        return Ok(());
+    }
+    disk::make_folder(folder)?;
+    parent(folder).map_or(Ok(()), disk::sync_folder)
+}
+
+fn parent(folder: &Path) -> Option<&Path> {
+    folder.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+}
+
+/// Whether the folder is there, or, where it is not, can be made.
+fn is_output_folder(folder: &Path) -> Result<bool, OutputError> {
     match fs::metadata(folder) {
-        Ok(data) if data.is_dir() => return Ok(()),
+        Ok(data) if data.is_dir() => return Ok(true),
         Ok(_) => return Err(OutputError::NotAFolder { path: folder.to_owned() }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
@@ -214,16 +228,10 @@ fn make_output_folder(folder: &Path) -> Result<(), OutputError> {
         }
         Err(error) => return Err(OutputError::from_io("look at", folder, error)),
     }
-    let parent = match folder.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => return Err(OutputError::MissingParent { folder: folder.to_owned() }),
-    };
-    if !parent.is_dir() {
-        return Err(OutputError::MissingParent { folder: folder.to_owned() });
+    match parent(folder) {
+        Some(parent) if parent.is_dir() => Ok(false),
+        _ => Err(OutputError::MissingParent { folder: folder.to_owned() }),
     }
-    disk::make_folder(folder)?;
-    disk::sync_folder(parent)
 }
 
 fn refuse_existing(options: &OutputOptions) -> Result<(), OutputError> {

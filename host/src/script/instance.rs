@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
+use wasmtime::component::ResourceTableError;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::bindings::exports::scorehost::script::script as contract;
@@ -290,6 +291,9 @@ fn explain(state: &State, error: &wasmtime::Error) -> ScriptError {
     }
     if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
         return ScriptError::Exit(exit.0);
+    }
+    if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
+        return ScriptError::Trap { reason: "it holds more files, streams or handles than a script may".into() };
     }
     let printed = state.log.peek_stderr();
     let panic = panic_text(&printed);

@@ -130,7 +130,8 @@ fn sweep_views(parent: &Path) {
     for entry in entries.flatten() {
         let name = entry.file_name();
         let number = name.to_str().and_then(|name| name.strip_prefix(VIEW)?.split('-').next()?.parse::<u32>().ok());
-        let is_dead = |number| Path::new("/proc/self").exists() && !Path::new("/proc").join(format!("{number}")).exists();
+        let is_dead =
+            |number| Path::new("/proc/self").exists() && !Path::new("/proc").join(format!("{number}")).exists();
         if number.is_some_and(is_dead) {
             let _ = std::fs::remove_dir_all(entry.path());
         }

@@ -1,6 +1,7 @@
 //! A script that behaves as the deployment's tag `behave` says: well, or badly in one way. Tests run it.
 
 use std::hint::black_box;
+use std::io::Write;
 use std::time::Duration;
 
 use scorehost_sdk::{
@@ -12,6 +13,7 @@ struct Probe {
     behave: String,
     calls: u64,
     kept: Vec<Image>,
+    open: Option<std::fs::File>,
 }
 
 fn init() -> Result<Probe> {
@@ -22,7 +24,7 @@ fn init() -> Result<Probe> {
         "init-loops" => spin(),
         _ => {}
     }
-    Ok(Probe { behave, calls: 0, kept: Vec::new() })
+    Ok(Probe { behave, calls: 0, kept: Vec::new(), open: None })
 }
 
 fn run(probe: &mut Probe, mini_batch: &[String]) -> Result<Output> {
@@ -73,6 +75,18 @@ fn run(probe: &mut Probe, mini_batch: &[String]) -> Result<Output> {
         "leaves-model" => drop(Model::open(Some("../other.onnx"))?),
         "slow" => std::thread::sleep(Duration::from_millis(setting_or("milliseconds", 5)?)),
         "sizes" => return sizes(mini_batch),
+        "opens-all-reads-some" => return opens_all_reads_some(mini_batch),
+        "writes-and-fails" => return writes_and_fails(mini_batch),
+        "keeps-a-file-open" => return keeps_a_file_open(probe, mini_batch),
+        "fails-at-length" => return Err("long ".repeat(4 << 20).into()),
+        "panics-after-much" => {
+            (0..2000).for_each(|i| eprintln!("progress {i}"));
+            panic!("the reason");
+        }
+        "joins-one-many-times" => return Err(format!("{}", joins_one_many_times()?).into()),
+        "takes-the-top-of-much" => return Err(format!("{}", takes_the_top_of_much()?).into()),
+        "opens-many" => return Err(format!("{} files open", opens_many(mini_batch)).into()),
+        "reads-the-pipe" if context::mini_batch() == 0 => drop(std::fs::read("/input/pipe")?),
         "calls-the-host" => {
             for _ in 0..setting_or("calls", 1)? {
                 black_box(context::attempt());
@@ -189,6 +203,63 @@ fn escapes(_: &[String]) -> Result<Output> {
     names.sort();
     tried("environment", Ok(names.join(",")));
     Ok(output)
+}
+
+/// Whether a file can be opened must not depend on what the host decoded ahead.
+fn opens_all_reads_some(files: &[String]) -> Result<Output> {
+    let recipe = Recipe::new(8, 8);
+    let mut index = 0;
+    Output::by_file(files, ["file", "width"], |file| {
+        let image = Image::open(file)?;
+        index += 1;
+        if index % 2 == 1 {
+            image.tensor(&recipe)?.floats()?;
+        }
+        Ok((file_name(file), image.width()))
+    })
+}
+
+fn own_file(name: &str) -> std::io::Result<std::fs::File> {
+    let folder = std::env::var("SCOREHOST_OUTPUT_DIR").unwrap_or_default();
+    std::fs::File::options().create(true).append(true).open(format!("{folder}/{name}"))
+}
+
+/// A file, and then a failure that is not tried again, at every other mini-batch.
+fn writes_and_fails(files: &[String]) -> Result<Output> {
+    drop(own_file(&format!("{}.txt", context::mini_batch()))?);
+    if context::mini_batch() % 2 == 0 { Err("even".into()) } else { Ok(constant(files)) }
+}
+
+/// Goes on writing to the file of the first mini-batch that it sees.
+fn keeps_a_file_open(probe: &mut Probe, files: &[String]) -> Result<Output> {
+    if probe.open.is_none() {
+        probe.open = Some(own_file(&format!("{}.txt", context::mini_batch()))?);
+    }
+    if let Some(file) = &mut probe.open {
+        writeln!(file, "{}", context::mini_batch())?;
+    }
+    Ok(constant(files))
+}
+
+fn joins_one_many_times() -> Result<usize> {
+    let one = Tensor::from_floats(&[1024, 10], &vec![0.0; 10_240])?.softmax();
+    let many: Vec<&Tensor> = (0..60_000).map(|_| &one).collect();
+    Ok(scorehost_sdk::concatenate(&many)?.shape()?.len())
+}
+
+fn takes_the_top_of_much() -> Result<usize> {
+    let part = Tensor::from_floats(&[8 << 20, 1], &vec![0.5; 8 << 20])?;
+    let parts: Vec<&Tensor> = (0..12).map(|_| &part).collect();
+    let all = scorehost_sdk::concatenate(&parts)?;
+    Ok(all.softmax().top(1)?.len() + all.top(1)?.len())
+}
+
+fn opens_many(files: &[String]) -> usize {
+    let mut open = Vec::new();
+    while let Ok(file) = std::fs::File::open(&files[0]) {
+        open.push(file);
+    }
+    open.len()
 }
 
 fn sizes(files: &[String]) -> Result<Output> {
