@@ -6,9 +6,9 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on says where")]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use divan::Bencher;
 use scorehost::infer::Backend;
@@ -22,6 +22,7 @@ use scorehost::vision::{Limits, Recipe};
 
 fn main() {
     divan::main();
+    print_ratio();
 }
 
 fn demo() -> PathBuf {
@@ -35,8 +36,10 @@ fn script(engine: &Engine, name: &str) -> Script {
 
 /// The demo's pictures, as many times over as fill a mini-batch of `count`.
 fn pictures(count: usize) -> Vec<String> {
-    let mut names: Vec<String> =
-        std::fs::read_dir(demo().join("pictures")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = std::fs::read_dir(demo().join("pictures"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names.truncate(count);
     names
@@ -105,44 +108,70 @@ fn host_calls(bencher: Bencher<'_, '_>) {
     let engine = Engine::new().unwrap();
     let count = HOST_CALLS.to_string();
     let services = services(&[("behave", "calls-the-host"), ("calls", &count)]);
-    let mut instance = Instance::start(&script(&engine, "probe.wasm"), &services, None, &stop()).map_err(|(e, _)| e).unwrap();
+    let mut instance =
+        Instance::start(&script(&engine, "probe.wasm"), &services, None, &stop()).map_err(|(e, _)| e).unwrap();
     bencher.counter(divan::counter::ItemsCount::new(HOST_CALLS)).bench_local(|| instance.run(&call(&[])).unwrap());
 }
 
-/// By batch through the script; compare with `natively`.
-#[divan::bench(sample_count = 60)]
-fn by_batch_through_the_script(bencher: Bencher<'_, '_>) {
+/// One mini-batch of the demo's pictures through the script.
+fn through_the_script() -> impl FnMut() {
     let engine = Engine::new().unwrap();
     let (services, files) = (services(&[]), pictures(40));
     let mut instance =
         Instance::start(&script(&engine, "score-by-batch.wasm"), &services, None, &stop()).map_err(|(e, _)| e).unwrap();
-    bencher.bench_local(|| {
+    move || {
         let output = instance.run(&call(&files)).unwrap();
         services.loader.end(0);
         assert_eq!(output.rows.len(), 40);
-    });
+    }
 }
 
 /// The same calls without a script.
-#[divan::bench(sample_count = 60)]
-fn by_batch_natively(bencher: Bencher<'_, '_>) {
-    let runtime = Mutex::new(tokio::runtime::Builder::new_current_thread().build().unwrap());
-    let backend = Cpu::new(threads());
-    let session = Session::open(&backend, &demo().join("model/resnet14v2-shapes.onnx")).unwrap();
+fn natively() -> impl FnMut() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let session = Session::open(&Cpu::new(threads()), &demo().join("model/resnet14v2-shapes.onnx")).unwrap();
     let (loader, files) = (loader(), pictures(40));
     let mut recipe = Recipe::new(32, 32).unwrap();
     recipe.set_normalise(1.0 / 255.0, [0.0; 3], [1.0; 3]);
     let places: Vec<_> =
         (0..).zip(&files).map(|(index, f)| (Place { mini_batch: 0, index }, demo().join("pictures").join(f))).collect();
-    bencher.bench_local(|| {
-        runtime.lock().unwrap().block_on(async {
+    move || {
+        let best = runtime.block_on(async {
             let rows = loader.rows(&places, &recipe).await;
             let rows: Vec<_> = rows.into_iter().map(|row| row.unwrap().row.clone()).collect();
             let batch = Tensor::stack(&rows).unwrap();
             let answer = session.predict(vec![batch], &Arc::default(), Box::new(())).await.unwrap();
-            let best = answer.outputs().await.unwrap()[0].softmax().top(1);
-            loader.end(0);
-            assert_eq!(best.len(), 40);
+            answer.outputs().await.unwrap()[0].softmax().top(1)
         });
-    });
+        loader.end(0);
+        assert_eq!(best.len(), 40);
+    }
+}
+
+/// Turns of the two, one after the other, so that a machine whose speed drifts is as fast for both.
+const TURNS: usize = 300;
+
+/// Goal: the script's rate at least 0.98 of the native one.
+fn print_ratio() {
+    let (mut script, mut native) = (through_the_script(), natively());
+    let time = |work: &mut dyn FnMut()| {
+        let began = Instant::now();
+        work();
+        began.elapsed().as_secs_f64()
+    };
+    let mut turns: Vec<(f64, f64)> = (0..TURNS).map(|_| (time(&mut script), time(&mut native))).collect();
+    // Without the first turns, which fill caches.
+    turns.drain(..TURNS / 10);
+    let median = |times: &mut Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    let (mut script, mut native): (Vec<f64>, Vec<f64>) = turns.into_iter().unzip();
+    let (script, native) = (median(&mut script), median(&mut native));
+    println!(
+        "by batch, 40 small pictures, medians of {TURNS} turns: script {:.2} ms, native {:.2} ms, rate {:.3} of native",
+        script * 1e3,
+        native * 1e3,
+        native / script
+    );
 }
