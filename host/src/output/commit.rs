@@ -38,8 +38,10 @@ pub struct Output {
     pub(super) parts: Parts,
     /// Of the rows accepted so far; those of the last few may not be committed.
     pub(super) schema: Option<Schema>,
-    /// Whether a committed line of the journal has the schema.
-    schema_kept: bool,
+    /// Whether it is other than the journal says: the next commit is to write it there.
+    schema_is_new: bool,
+    /// The folders accepted since the last commit, which will be in the output before those asked about next.
+    staged: Vec<PathBuf>,
     next: u64,
     counts: Counts,
     /// Whether nothing may be committed any more.
@@ -52,12 +54,12 @@ impl Output {
     pub(super) fn new(options: OutputOptions, lock: Lock, parts: Parts) -> Self {
         let hidden = options.folder.join(HIDDEN);
         let counts = Counts::default();
-        Self { options, hidden, parts, schema: None, schema_kept: false, next: 0, counts, closed: false, lock }
+        let (schema, schema_is_new, staged) = (None, false, Vec::new());
+        Self { options, hidden, parts, schema, schema_is_new, staged, next: 0, counts, closed: false, lock }
     }
 
     /// Takes up where a journal ended.
     pub(super) fn restore(&mut self, next: u64, counts: Counts, schema: Option<Schema>, closed: bool) {
-        self.schema_kept = schema.is_some();
         (self.next, self.counts, self.schema, self.closed) = (next, counts, schema, closed);
     }
 
@@ -82,8 +84,9 @@ impl Output {
         self.hidden.join("staged")
     }
 
-    /// Asked in plan order, before each commit: whether the format can hold these rows beside those before. The first
-    /// rows settle the columns.
+    /// Asked in plan order, for the mini-batches of the next commit: whether the format can hold these rows beside those
+    /// before. The first rows settle the columns; a column without a cell there takes its type from the first rows that
+    /// have one. That holds even if the rows are dropped then, for another reason.
     ///
     /// # Errors
     /// [`OutputError::Columns`]: the mini-batch has failed, and is to be committed without rows.
@@ -92,23 +95,30 @@ impl Output {
             return Ok(());
         }
         let schema = Schema::of(rows);
-        match &self.schema {
-            Some(first) => first.admit(&schema),
+        match &mut self.schema {
+            Some(known) => {
+                known.admit(&schema)?;
+                self.schema_is_new |= known.learn(schema);
+            }
             None => {
                 schema.check()?;
                 self.schema = Some(schema);
-                Ok(())
+                self.schema_is_new = true;
             }
         }
+        Ok(())
     }
 
-    /// Asked before each commit: whether the files below `folder`, which a script wrote, may be moved into the output.
-    /// They may replace each other, but not what the job writes, nor be links.
+    /// Asked in plan order, for the mini-batches of the next commit: whether the files below `folder`, which a script
+    /// wrote, may be moved into the output. They may replace each other, but not what the job writes, nor be links, nor
+    /// be folders where earlier mini-batches have files. An accepted folder is to be committed.
     ///
     /// # Errors
     /// [`OutputError::Staged`]: the mini-batch has failed, and is to be committed without the folder.
-    pub fn accept_staged(&self, folder: &Path) -> Result<(), OutputError> {
-        staged::check(&self.options, folder)
+    pub fn accept_staged(&mut self, folder: &Path) -> Result<(), OutputError> {
+        staged::check(&self.options, folder, &self.staged)?;
+        self.staged.push(folder.to_owned());
+        Ok(())
     }
 
     /// Commits a group of mini-batches, the next ones of the plan; durable when it returns.
@@ -119,6 +129,9 @@ impl Output {
     pub fn commit(&mut self, group: &[Done]) -> Result<(), OutputError> {
         if self.closed {
             return Err(OutputError::Closed { folder: self.options.folder.clone() });
+        }
+        if group.is_empty() {
+            return Ok(());
         }
         let result = self.try_commit(group);
         self.closed = result.is_err();
@@ -136,22 +149,21 @@ impl Output {
             mini_batches: mini_batches.len(),
         };
         let mut text = Texts::default();
-        let (mut next, mut counts, mut schema_kept) = (self.next, self.counts, self.schema_kept);
-        for (left, done) in (0..group.len()).rev().zip(group) {
+        let (mut next, mut counts) = (self.next, self.counts);
+        for done in group {
             if done.index != next {
                 return Err(OutputError::OutOfOrder { expected: next, given: done.index });
             }
-            let before = text.lengths();
-            let has_rows = text.add(done, options, self.schema.as_ref(), lengths.predictions == 0)?;
+            let is_first = lengths.predictions + text.predictions.len() as u64 == 0;
+            text.add(done, options, self.schema.as_ref(), is_first)?;
             next += 1;
             counts.add(done);
-            lengths.grow(before, text.lengths());
-            // Kept with the first rows, or, where those were accepted and then fell to another rule, with the group:
-            // a resume must not let other columns settle it.
-            let schema = if schema_kept || !(has_rows || left == 0) { None } else { self.schema.clone() };
-            schema_kept |= schema.is_some();
-            journal::write_line(&Record { index: done.index, lengths, counts, schema }, &mut text.journal);
         }
+        lengths.grow(&text);
+        // With the group whose rows brought it, even if they were dropped then: a resume must not let others settle it.
+        let schema = if self.schema_is_new { self.schema.clone() } else { None };
+        let mut line = Vec::new();
+        journal::write_line(&Record { first: self.next, next, lengths, counts, schema }, &mut line);
         for folder in group.iter().filter_map(|done| done.staged.as_deref()) {
             staged::publish(options, folder, &self.hidden)?;
         }
@@ -165,9 +177,10 @@ impl Output {
                 part.sync()?;
             }
         }
-        journal.append(&text.journal)?;
+        journal.append(&line)?;
         journal.sync()?;
-        (self.next, self.counts, self.schema_kept) = (next, counts, schema_kept);
+        (self.next, self.counts, self.schema_is_new) = (next, counts, false);
+        self.staged.clear();
         Ok(())
     }
 }
@@ -183,10 +196,10 @@ impl Counts {
 }
 
 impl Lengths {
-    fn grow(&mut self, before: Lengths, after: Lengths) {
-        self.predictions += after.predictions - before.predictions;
-        self.errors += after.errors - before.errors;
-        self.mini_batches += after.mini_batches - before.mini_batches;
+    fn grow(&mut self, by: &Texts) {
+        self.predictions += by.predictions.len() as u64;
+        self.errors += by.errors.len() as u64;
+        self.mini_batches += by.mini_batches.len() as u64;
     }
 }
 
@@ -196,26 +209,17 @@ struct Texts {
     predictions: Vec<u8>,
     errors: Vec<u8>,
     mini_batches: Vec<u8>,
-    journal: Vec<u8>,
 }
 
 impl Texts {
-    fn lengths(&self) -> Lengths {
-        Lengths {
-            predictions: self.predictions.len() as u64,
-            errors: self.errors.len() as u64,
-            mini_batches: self.mini_batches.len() as u64,
-        }
-    }
-
-    /// Adds one mini-batch, whose rows would be the `first`; answers with whether it has rows to keep.
+    /// Adds one mini-batch, whose rows would be the `first`, or not.
     fn add(
         &mut self,
         done: &Done,
         options: &OutputOptions,
         schema: Option<&Schema>,
         first: bool,
-    ) -> Result<bool, OutputError> {
+    ) -> Result<(), OutputError> {
         for error in &done.errors {
             let number = done.index.to_string();
             let attempts = error.attempts.to_string();
@@ -234,14 +238,14 @@ impl Texts {
                 &format!("{:.6}", done.device_seconds),
             ],
         );
-        let Some(rows) = rows.filter(|rows| options.keep_rows && !rows.is_empty()) else { return Ok(false) };
+        let Some(rows) = rows.filter(|rows| options.keep_rows && !rows.is_empty()) else { return Ok(()) };
         if options.format.is_fixed() {
             // Asked already, so this is an error of the host's if it fails; but a wrong row must not get through.
             let settled = schema.ok_or_else(|| OutputError::Columns("rows that were not accepted".to_owned()))?;
             settled.admit(&Schema::of(rows))?;
         }
         options.format.write(rows, first, &mut self.predictions);
-        Ok(true)
+        Ok(())
     }
 }
 

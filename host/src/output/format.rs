@@ -1,9 +1,11 @@
 //! Which format, and whether a mini-batch's columns fit it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::OutputError;
-use crate::row::Rows;
+use crate::row::{Column, Rows};
 
 /// How the predictions file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,15 +21,36 @@ pub enum Format {
     Parquet,
 }
 
-/// The columns of the first mini-batch with rows, which the later ones must have too.
+/// The columns of the first mini-batch with rows, which the later ones must have too; types come with the first cells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Schema(pub(super) Vec<SchemaColumn>);
 
-/// One of them: its name as the script wrote it, and the type of its cells, as [`crate::row::Cells::kind`] names it.
+/// One of them: its name as the script wrote it, and the type of its cells, as [`Cells::kind`](crate::row::Cells::kind)
+/// names it. The type is empty until there is a cell: a script must send nulls as some type, and the one that it picked
+/// says nothing of the cells to come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SchemaColumn {
     pub(super) name: String,
     pub(super) kind: String,
+}
+
+impl SchemaColumn {
+    fn is_typed(&self) -> bool {
+        !self.kind.is_empty()
+    }
+
+    fn fits(&self, later: &SchemaColumn) -> bool {
+        self.name == later.name && (self.kind == later.kind || !self.is_typed() || !later.is_typed())
+    }
+}
+
+impl fmt::Display for SchemaColumn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind.as_str() {
+            "" => write!(f, "`{}` without a value", self.name),
+            kind => write!(f, "`{}` of {kind}", self.name),
+        }
+    }
 }
 
 /// The names of all columns together; more than that is no table, and would swell the journal.
@@ -74,8 +97,8 @@ impl Format {
 impl Schema {
     /// The columns of `rows`.
     pub(super) fn of(rows: &Rows) -> Self {
-        let column = |c: &crate::row::Column| SchemaColumn { name: c.name.clone(), kind: c.cells.kind().to_owned() };
-        Self(rows.columns().iter().map(column).collect())
+        let kind = |c: &Column| if c.nulls.len() == rows.len() { "" } else { c.cells.kind() }.to_owned();
+        Self(rows.columns().iter().map(|c| SchemaColumn { name: c.name.clone(), kind: kind(c) }).collect())
     }
 
     /// Whether names are short enough to keep.
@@ -94,12 +117,23 @@ impl Schema {
             let text = format!("{} columns, where earlier mini-batches have {}", later.0.len(), self.0.len());
             return Err(OutputError::Columns(text));
         }
-        match self.0.iter().zip(&later.0).enumerate().find(|(_, (a, b))| a != b) {
+        match self.0.iter().zip(&later.0).enumerate().find(|(_, (a, b))| !a.fits(b)) {
             None => Ok(()),
-            Some((i, (a, b))) => Err(OutputError::Columns(format!(
-                "column {i} is `{}` of {}, where earlier mini-batches have `{}` of {}",
-                b.name, b.kind, a.name, a.kind
-            ))),
+            Some((i, (a, b))) => {
+                Err(OutputError::Columns(format!("column {i} is {b}, where earlier mini-batches have {a}")))
+            }
         }
+    }
+
+    /// Takes the types of `later`, which was admitted, for columns that had none; answers with whether there were any.
+    pub(super) fn learn(&mut self, later: Schema) -> bool {
+        let mut learned = false;
+        for (column, later) in self.0.iter_mut().zip(later.0) {
+            if !column.is_typed() && later.is_typed() {
+                column.kind = later.kind;
+                learned = true;
+            }
+        }
+        learned
     }
 }

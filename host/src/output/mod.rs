@@ -147,6 +147,14 @@ pub enum OutputError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Another version of this program began the job.
+    #[error("`{}` is of version {version}, and this program reads version {}", path.display(), journal::VERSION)]
+    Version {
+        /// The journal.
+        path: PathBuf,
+        /// The version that it says.
+        version: u32,
+    },
     /// The output folder cannot be made, since its parent is missing.
     #[error("the parent folder of `{}` does not exist", folder.display())]
     MissingParent {
@@ -244,6 +252,9 @@ impl OutputError {
             OutputError::Busy { .. } => "wait for it, or name another output folder",
             OutputError::Changed { .. } => "resume with the deployment as it was, or start again with `--overwrite`",
             OutputError::Damaged { .. } => "start again with `--overwrite`",
+            OutputError::Version { .. } => {
+                "resume with the version of this program that began the job, or start again with `--overwrite`"
+            }
             OutputError::MissingParent { .. } => "make the parent folder first",
             OutputError::Full { .. } => "free some space, then continue with `--resume`",
             OutputError::ReadOnly { .. } => "name an output folder that this user may write to",

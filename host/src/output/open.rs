@@ -36,8 +36,15 @@ pub struct Resumed {
 /// Holds the output folder for this process, until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Lock {
-    #[expect(dead_code, reason = "holding it open is what locks")]
     file: File,
+}
+
+impl Drop for Lock {
+    /// Closing the file would not do while a process is being started: until it runs its program, it has the file open
+    /// too, and with it the lock. Where this fails, closing does.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
 }
 
 impl Output {
@@ -100,7 +107,7 @@ impl Output {
     ///
     /// # Errors
     /// If there is none ([`OutputError::Nothing`]), it is complete ([`OutputError::AlreadyComplete`]), another process
-    /// writes it, it was begun with other options, or what is there is not what was written.
+    /// writes it, it was begun with other options or by another version, or what is there is not what was written.
     pub fn resume(options: OutputOptions) -> Result<Resumed, OutputError> {
         options.format.check()?;
         let folder = options.folder.clone();
@@ -140,7 +147,7 @@ impl Output {
         disk::remove(&hidden.join("staged"))?;
         let counts = read.last.as_ref().map_or_else(Counts::default, |last| last.counts);
         let mut output = Self::new(options, lock, parts);
-        let next = read.last.map_or(0, |last| last.index + 1);
+        let next = read.last.map_or(0, |last| last.next);
         output.restore(next, counts, read.schema, finishing);
         Ok(Resumed { output, plan, header, next, counts })
     }

@@ -26,7 +26,8 @@ const GROUP_ROWS: usize = 1 << 17;
 const GROUP_BYTES: u64 = 64 << 20;
 
 /// Appends one block: its length in bytes, the number of rows, then for each column its nulls and its cells, all
-/// little-endian, texts behind their lengths.
+/// little-endian, texts behind their lengths. A column that is null throughout has no cells there: they are of a type
+/// that need not be the column's.
 pub(super) fn write_block(rows: &Rows, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; 8]);
@@ -34,6 +35,9 @@ pub(super) fn write_block(rows: &Rows, out: &mut Vec<u8>) {
     for column in rows.columns() {
         out.extend_from_slice(&(column.nulls.len() as u64).to_le_bytes());
         column.nulls.iter().for_each(|null| out.extend_from_slice(&null.to_le_bytes()));
+        if column.nulls.len() == rows.len() {
+            continue;
+        }
         match &column.cells {
             Cells::Booleans(v) => out.extend(v.iter().map(|&b| u8::from(b))),
             Cells::Integers(v) => v.iter().for_each(|n| out.extend_from_slice(&n.to_le_bytes())),
@@ -88,6 +92,7 @@ fn tree(columns: &[SchemaColumn]) -> Result<TypePtr, ParquetError> {
             "booleans" => (Physical::BOOLEAN, None),
             "integers" => (Physical::INT64, None),
             "numbers" => (Physical::DOUBLE, None),
+            // Texts, and columns that never had a cell.
             _ => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
         };
         let field = Type::primitive_type_builder(name, physical).with_logical_type(logical);
@@ -194,13 +199,16 @@ impl Group {
         let rows = number(from)?;
         for Gathered { levels, values } in &mut self.columns {
             let first = levels.len();
-            // Every cell takes a byte at least, so a false count cannot make us set aside more than the block.
+            // Every cell takes a byte at least, or a null's four, so a false count cannot make us set aside more than the block.
             levels.resize(first.checked_add(rows.min(from.len()))?, 1);
             for _ in 0..number(from)? {
                 let null = u32::from_le_bytes(from.split_off(..4)?.try_into().ok()?);
                 *levels.get_mut(first.checked_add(null as usize)?)? = 0;
             }
             let levels = levels.get(first..first.checked_add(rows)?)?;
+            if levels.iter().all(|&level| level == 0) {
+                continue;
+            }
             match values {
                 Values::Booleans(v) => v.extend(kept(levels, from.split_off(..rows)?.iter().map(|&b| b != 0))),
                 Values::Integers(v) => v.extend(kept(levels, words(from, rows)?.map(i64::from_le_bytes))),

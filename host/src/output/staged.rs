@@ -16,24 +16,18 @@ const MAX_FILES: usize = 100_000;
 /// Deeper than any sensible layout, and shallow enough to walk.
 const MAX_DEPTH: usize = 32;
 
-/// Whether every file below `folder` may be moved into the output.
-pub(super) fn check(options: &OutputOptions, folder: &Path) -> Result<(), OutputError> {
-    for (inside, is_dir) in walk(folder)? {
-        if let Some(reason) = conflict(options, &inside, is_dir)? {
-            return Err(OutputError::Staged { path: inside, reason });
-        }
-    }
-    Ok(())
+/// Whether every file below `folder` may be moved into the output after those below the folders `before`, which were
+/// checked in their turn: the answer must not depend on how mini-batches are grouped.
+pub(super) fn check(options: &OutputOptions, folder: &Path, before: &[PathBuf]) -> Result<(), OutputError> {
+    walk(folder)?.iter().try_for_each(|(inside, is_dir)| refuse_conflict(options, inside, *is_dir, before))
 }
 
 /// Moves every file below `folder` into the output, durably. Doing it again after a crash gives the same files.
 pub(super) fn publish(options: &OutputOptions, folder: &Path, hidden: &Path) -> Result<(), OutputError> {
     let mut touched = vec![options.folder.clone()];
     for (inside, is_dir) in walk(folder)? {
-        // Checked again: an earlier mini-batch of this group may have made a folder where this one has a file.
-        if let Some(reason) = conflict(options, &inside, is_dir)? {
-            return Err(OutputError::Staged { path: inside, reason });
-        }
+        // Checked again: what is in the output, or staged, may have changed since.
+        refuse_conflict(options, &inside, is_dir, &[])?;
         let to = options.folder.join(&inside);
         if is_dir {
             disk::make_folder(&to)?;
@@ -59,18 +53,27 @@ fn move_file(from: &Path, to: &Path, hidden: &Path) -> Result<(), OutputError> {
     }
 }
 
-/// Why this file or folder may not be in the output, if it may not.
-fn conflict(options: &OutputOptions, inside: &Path, is_dir: bool) -> Result<Option<&'static str>, OutputError> {
+/// An error if this file or folder may not be in the output, for what is there or will be there `before` it.
+fn refuse_conflict(
+    options: &OutputOptions,
+    inside: &Path,
+    is_dir: bool,
+    before: &[PathBuf],
+) -> Result<(), OutputError> {
+    let refuse = |reason| Err(OutputError::Staged { path: inside.to_owned(), reason });
     let top = inside.iter().next().unwrap_or_default().to_string_lossy().to_lowercase();
     let predictions = options.keep_rows && top == options.file_name.to_lowercase();
     if predictions || top == HIDDEN || top == "report.html" || OWN.contains(&top.as_str()) {
-        return Ok(Some("has the name of a file that the job writes"));
+        return refuse("has the name of a file that the job writes");
     }
-    Ok(match disk::kind(&options.folder.join(inside))? {
-        Some(there) if is_dir && !there.is_dir() => Some("would be below a file of the output"),
-        Some(there) if !is_dir && there.is_dir() => Some("has the name of a folder of the output"),
-        _ => None,
-    })
+    for folder in [&options.folder].into_iter().chain(before) {
+        match disk::kind(&folder.join(inside))? {
+            Some(there) if is_dir && !there.is_dir() => return refuse("would be below a file of the output"),
+            Some(there) if !is_dir && there.is_dir() => return refuse("has the name of a folder of the output"),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Every file and folder below `folder`, relative to it, sorted, folders before what is in them.

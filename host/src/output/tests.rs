@@ -19,11 +19,19 @@ fn options(folder: &Path, format: Format) -> OutputOptions {
 
 fn rows(index: u64, count: u32) -> Rows {
     let range = 0..count;
-    let column = |name: &str, cells| Column { name: name.into(), cells, nulls: vec![] };
+    let column = |name: &str, cells, nulls| Column { name: name.into(), cells, nulls };
+    let all: Vec<u32> = range.clone().collect();
+    // Sent as integers while it is empty, as the SDKs do; the type comes late, and in the middle of a group.
+    let (note, nulls) = match index {
+        5 => (Cells::Texts(range.clone().map(|i| format!("note {i}")).collect()), vec![0; count.min(1) as usize]),
+        _ => (Cells::Integers(vec![0; all.len()]), all.clone()),
+    };
     let columns = vec![
-        column("file", Cells::Texts(range.clone().map(|i| format!("picture {index} {i}.jpg")).collect())),
-        column("class", Cells::Integers(range.clone().map(i64::from).collect())),
-        column("probability", Cells::Numbers(range.map(|i| f64::from(i) / 7.0).collect())),
+        column("file", Cells::Texts(range.clone().map(|i| format!("picture {index} {i}.jpg")).collect()), vec![]),
+        column("class", Cells::Integers(range.clone().map(i64::from).collect()), vec![]),
+        column("probability", Cells::Numbers(range.map(|i| f64::from(i) / 7.0).collect()), vec![]),
+        column("note", note, nulls),
+        column("never", Cells::Booleans(vec![true; all.len()]), all),
     ];
     Rows::new(columns, 1000).unwrap()
 }
@@ -168,10 +176,10 @@ fn the_files_say_what_happened() {
     run(&options(folder.path(), Format::Csv)).unwrap();
     let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
     let predictions = text("predictions.out");
-    assert!(
-        predictions
-            .starts_with("file,class,probability\npicture 0 0.jpg,0,0.0\npicture 0 1.jpg,1,0.14285714285714285\n")
-    );
+    assert!(predictions.starts_with(
+        "file,class,probability,note,never\npicture 0 0.jpg,0,0.0,,\npicture 0 1.jpg,1,0.14285714285714285,,\n"
+    ));
+    assert!(predictions.contains("\npicture 5 0.jpg,0,0.0,,\npicture 5 1.jpg,1,0.14285714285714285,note 1,\n"));
     assert_eq!(predictions.lines().count(), 1 + 5 * 3);
     assert_eq!(
         text("errors.csv"),
@@ -338,6 +346,163 @@ fn later_rows_must_have_the_columns_of_the_first() {
     assert!(cases.iter().all(|(rows, _)| output.accept(rows).is_ok()), "Azure's format takes any rows");
 }
 
+/// One column, `a`.
+fn table(cells: Cells, nulls: &[u32]) -> Rows {
+    Rows::new(vec![Column { name: "a".into(), cells, nulls: nulls.to_vec() }], 10).unwrap()
+}
+
+/// A mini-batch with these rows, and no files.
+fn with(index: u64, rows: Option<&Rows>) -> Done {
+    Done { index, files: 1, attempts: 1, rows: rows.cloned(), ..Done::default() }
+}
+
+fn texts() -> Rows {
+    table(Cells::Texts(vec!["x".into(), "y".into()]), &[])
+}
+
+fn numbers() -> Rows {
+    table(Cells::Numbers(vec![0.5, 1.5]), &[1])
+}
+
+/// Sent as this type, and without a cell.
+fn nothing(cells: Cells) -> Rows {
+    table(cells, &[0, 1])
+}
+
+#[test]
+fn a_column_takes_its_type_from_the_first_cell() {
+    let first = nothing(Cells::Integers(vec![0, 0]));
+    let two = |a: &Rows, name: &str| {
+        let b = Column { name: name.into(), ..a.columns()[0].clone() };
+        Rows::new(vec![Column { name: "a".into(), cells: Cells::Integers(vec![1, 2]), nulls: vec![] }, b], 10).unwrap()
+    };
+    let cases: [(&[&Rows], &str); 8] = [
+        (&[&first, &texts(), &first, &nothing(Cells::Booleans(vec![true; 2])), &texts()], ""),
+        (&[&first, &numbers()], ""),
+        (&[&first, &nothing(Cells::Numbers(vec![0.0; 2])), &texts()], ""),
+        (&[&texts(), &first], ""),
+        (&[&first, &texts(), &numbers()], "column 0 is `a` of numbers, where earlier mini-batches have `a` of texts"),
+        (
+            &[&two(&texts(), "b"), &two(&first, "c")],
+            "column 1 is `c` without a value, where earlier mini-batches have `b` of texts",
+        ),
+        (
+            &[&two(&first, "b"), &two(&texts(), "c")],
+            "column 1 is `c` of texts, where earlier mini-batches have `b` without a value",
+        ),
+        (&[&first, &two(&first, "b")], "2 columns, where earlier mini-batches have 1"),
+    ];
+    for (case, (batches, expected)) in cases.iter().enumerate() {
+        // Whatever the groups, and whether or not the job is resumed between them.
+        for group in 1..=batches.len() {
+            let folder = folder_in_memory();
+            let options = options(folder.path(), Format::Csv);
+            drop(Output::create(options.clone(), PLAN, &json!({})).unwrap());
+            let mut error = String::new();
+            for batches in batches.chunks(group) {
+                let mut output = Output::resume(options.clone()).unwrap().output;
+                let first = output.next();
+                let mut accept = |rows| output.accept(rows).map_err(|e| error = e.to_string()).is_ok();
+                let group: Vec<Done> = (first..)
+                    .zip(batches)
+                    .map(|(index, rows)| with(index, Some(*rows).filter(|rows| accept(rows))))
+                    .collect();
+                output.commit(&group).unwrap();
+            }
+            assert_eq!(error, *expected, "case {case} in groups of {group}");
+        }
+    }
+}
+
+#[test]
+fn a_refused_mini_batch_teaches_no_types() {
+    let columns = |a: Cells, b: &Rows| {
+        let b = Column { name: "b".into(), ..b.columns()[0].clone() };
+        Rows::new(vec![Column { name: "a".into(), cells: a, nulls: vec![] }, b], 10).unwrap()
+    };
+    let folder = folder_in_memory();
+    let mut output = Output::create(options(folder.path(), Format::Csv), PLAN, &json!({})).unwrap();
+    output.accept(&columns(Cells::Integers(vec![1, 2]), &nothing(Cells::Integers(vec![0, 0])))).unwrap();
+    output.accept(&columns(Cells::Booleans(vec![true, true]), &texts())).unwrap_err();
+    output.accept(&columns(Cells::Integers(vec![1, 2]), &numbers())).unwrap();
+}
+
+/// Kills a commit at each step; what the resumed output knows of the columns must be what it has committed, never less
+/// and never more. `accepted` are the rows of the group's mini-batches, and whether they are dropped then.
+fn killed_in_the_commit_of(accepted: &[(Rows, bool)]) {
+    let before = nothing(Cells::Integers(vec![0, 0]));
+    for death in [Death::Kill, Death::Power] {
+        let (mut undone, mut committed) = (0, 0);
+        for step in 0.. {
+            let folder = folder_in_memory();
+            let options = options(folder.path(), Format::Csv);
+            let mut output = Output::create(options.clone(), PLAN, &json!({})).unwrap();
+            output.accept(&before).unwrap();
+            output.commit(&[with(0, Some(&before))]).unwrap();
+            let mut group = Vec::new();
+            for (index, (rows, dropped)) in (1..).zip(accepted) {
+                output.accept(rows).unwrap();
+                group.push(with(index, (!dropped).then_some(rows)));
+            }
+            crash::after(Some(step), death);
+            let done = output.commit(&group).is_ok();
+            drop(output);
+            crash::revive();
+            let mut resumed = Output::resume(options).unwrap();
+            let last = 1 + accepted.len() as u64;
+            assert!(resumed.next == 1 || resumed.next == last, "half a group: {}", resumed.next);
+            assert_eq!(resumed.output.accept(&numbers()).is_err(), resumed.next == last, "{death:?} at {step}");
+            undone += u32::from(resumed.next == 1);
+            committed += u32::from(resumed.next == last);
+            if done {
+                break;
+            }
+        }
+        assert!(undone >= 3 && committed >= 1, "{undone} {committed}");
+    }
+}
+
+#[test]
+fn a_type_is_kept_with_the_commit_that_brings_it() {
+    let empty = nothing(Cells::Booleans(vec![true, true]));
+    killed_in_the_commit_of(&[(texts(), false)]);
+    killed_in_the_commit_of(&[(empty.clone(), false), (texts(), false), (empty.clone(), false)]);
+    // By rows that were accepted, and then fell to another rule.
+    killed_in_the_commit_of(&[(texts(), true)]);
+    killed_in_the_commit_of(&[(texts(), true), (empty.clone(), false), (empty, true)]);
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_columns_have_the_types_that_came_last() {
+    use ::parquet::basic::{LogicalType, Type};
+    use ::parquet::file::reader::{FileReader, SerializedFileReader};
+
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path(), Format::Parquet);
+    run(&options).unwrap();
+    let reader = SerializedFileReader::new(fs::File::open(folder.path().join("predictions.out")).unwrap()).unwrap();
+    let columns = reader.metadata().file_metadata().schema_descr().columns().to_vec();
+    let types: Vec<_> = columns.iter().map(|c| (c.name(), c.physical_type(), c.logical_type_ref())).collect();
+    let text = Some(&LogicalType::String);
+    let expected = [
+        ("file", Type::BYTE_ARRAY, text),
+        ("class", Type::INT64, None),
+        ("probability", Type::DOUBLE, None),
+        ("note", Type::BYTE_ARRAY, text),
+        ("never", Type::BYTE_ARRAY, text),
+    ];
+    assert_eq!(types, expected);
+    assert!(columns.iter().all(|column| column.max_def_level() == 1), "all are optional");
+    let rows: Vec<String> = reader.get_row_iter(None).unwrap().map(|row| row.unwrap().to_string()).collect();
+    assert_eq!(rows.len(), 15);
+    let row =
+        |file: &str, rest: &str| format!("{{file: \"{file}\", class: 1, probability: 0.14285714285714285, {rest}}}");
+    assert_eq!(rows[1], row("picture 0 1.jpg", "note: null, never: null"));
+    assert_eq!(rows[10], row("picture 5 1.jpg", "note: \"note 1\", never: null"));
+    assert_eq!(rows[13], row("picture 6 1.jpg", "note: null, never: null"));
+}
+
 #[test]
 fn only_the_next_mini_batch_may_come() {
     let folder = tempfile::tempdir().unwrap();
@@ -353,7 +518,7 @@ fn only_the_next_mini_batch_may_come() {
 fn files_of_scripts_stay_in_their_place() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let output = Output::create(options(&out, Format::Azure), PLAN, &json!({})).unwrap();
+    let mut output = Output::create(options(&out, Format::Azure), PLAN, &json!({})).unwrap();
     fs::create_dir(out.join("taken")).unwrap();
     fs::write(out.join("file"), "").unwrap();
     for (name, expected) in [
@@ -380,6 +545,48 @@ fn files_of_scripts_stay_in_their_place() {
         std::os::unix::fs::symlink("/etc/passwd", staged.path().join("link")).unwrap();
         let error = output.accept_staged(staged.path()).unwrap_err();
         assert!(error.to_string().ends_with("is neither a file nor a folder"), "{error}");
+    }
+}
+
+#[test]
+fn files_of_scripts_conflict_alike_in_one_group_and_in_two() {
+    let cases: [(&[&str], &[Option<&str>]); 4] = [
+        (&["a", "a/b"], &[None, Some("the script's file `a` would be below a file of the output")]),
+        (&["a/b", "a"], &[None, Some("the script's file `a` has the name of a folder of the output")]),
+        (&["a/b", "a", "a/b/c", "a/d"], &[None, Some("a folder"), Some("`a/b` would be below a file"), None]),
+        // What is refused is not in the way of what comes after.
+        (&["job.json", "a", "a"], &[Some("has the name of a file that the job writes"), None, None]),
+    ];
+    for (names, expected) in cases {
+        for size in 1..=names.len() {
+            let folder = folder_in_memory();
+            let mut output = Output::create(options(folder.path(), Format::Azure), PLAN, &json!({})).unwrap();
+            let dones: Vec<Done> = (0..)
+                .zip(names)
+                .map(|(index, name)| {
+                    let staged = output.staging_folder().join(index.to_string());
+                    let path = staged.join(name);
+                    fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    fs::write(path, name).unwrap();
+                    Done { staged: Some(staged), ..with(index, None) }
+                })
+                .collect();
+            let mut errors = Vec::new();
+            for group in dones.chunks(size) {
+                let mut group = group.to_vec();
+                for done in &mut group {
+                    let error = output.accept_staged(done.staged.as_ref().unwrap()).err();
+                    done.staged = done.staged.take().filter(|_| error.is_none());
+                    errors.push(error.map(|error| error.to_string()));
+                }
+                output.commit(&group).unwrap();
+            }
+            for ((name, error), expected) in names.iter().zip(&errors).zip(expected) {
+                assert_eq!(error.is_some(), expected.is_some(), "{name} in groups of {size}: {error:?}");
+                assert!(error.as_deref().unwrap_or("").contains(expected.unwrap_or("")), "{name}: {error:?}");
+                assert!(error.is_some() || folder.path().join(name).is_file(), "{name} in groups of {size}");
+            }
+        }
     }
 }
 
