@@ -586,7 +586,7 @@ fn a_full_disk_stops_the_job_and_loses_nothing() {
     place.run(&[]).completed();
     let undisturbed = place.read("output/predictions.csv");
     std::fs::create_dir(place.at("small")).unwrap();
-    let script = "mount -t tmpfs -o size=200k none small || exit 99
+    let script = "mount -t tmpfs -o size=120k none small || exit 99
                   score small/output; echo $? >code
                   mount -o remount,size=20m small
                   score small/output --resume; echo $? >code-then

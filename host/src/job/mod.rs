@@ -4,11 +4,14 @@
 //! complete output, or one that can be resumed. [`runner`] is the loop; the rules it asks are in [`plan`], [`retry`]
 //! and [`tally`].
 
+mod feed;
+mod mini_batch;
 pub mod plan;
 pub mod record;
 pub mod retry;
 mod runner;
 pub mod tally;
+mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -3,6 +3,7 @@
 //! What goes in: paths and options as given. What comes out: a job that ran, or facts. Nothing here prints.
 
 mod check;
+mod header;
 mod run;
 
 pub use check::{DeploymentFacts, ModelFacts, ScriptFacts, check_deployment, check_script};

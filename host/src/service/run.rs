@@ -1,23 +1,22 @@
 //! `run`: a deployment and a folder → a complete output. Reads top-down as the flow of a job.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use serde_json::Value;
 
 use super::ServiceError;
+use super::header::Header;
 use crate::deployment::{self, Deployment, OutputAction, OutputFormat, Settings, Spec};
 use crate::fault;
 use crate::infer::device::{self, Chosen, Device, Named};
 use crate::job::plan::Plan;
-use crate::job::record::{Counts, DeviceRecord, Digest, Record, State, peak_memory_bytes};
+use crate::job::record::{Counts, DeviceRecord, Record, State, peak_memory_bytes};
 use crate::job::tally::Tally;
 use crate::job::{self, Control, End, Job, Progress, Summary};
 use crate::output::{Existing, Format, Output, OutputOptions, Resumed};
-use crate::script::{CompileCache, Engine, InstanceLimits, Level, Models, Script, Services, hex};
+use crate::script::{CompileCache, Engine, InstanceLimits, Level, Models, Script, Services};
 use crate::store;
 use crate::vision;
 use crate::vision::ahead::Loader;
@@ -197,108 +196,6 @@ pub(super) fn device_of(device: deployment::Device) -> Device {
         deployment::Device::Cpu => Device::Cpu,
         deployment::Device::Onnxruntime => Device::OnnxRuntime,
     }
-}
-
-/// What decides the bytes of the output, kept beside them: a resumed job must find it unchanged.
-struct Header {
-    job: String,
-    script: Digest,
-    model: Option<Digest>,
-    value: Value,
-}
-
-impl Header {
-    fn new(
-        deployment: &Deployment,
-        script: &Script,
-        device: (&DeviceRecord, &str),
-        input: &Path,
-    ) -> Result<Self, ServiceError> {
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let script_name = deployment.script.as_deref().map(name).unwrap_or_default();
-        let script = Digest { name: script_name, digest: script.digest().to_owned() };
-        let model = match &deployment.model {
-            Some(path) => Some(Digest { name: name(path), digest: digest(path)? }),
-            None => None,
-        };
-        let job = job_name();
-        let settings = &deployment.settings;
-        let variables = settings
-            .environment_variables
-            .iter()
-            .fold(Sha256::new(), |hash, (name, value)| hash.chain_update(format!("{name}\0{value}\0")));
-        let value = json!({
-            // Values are often secrets: their digest tells a change as well.
-            "environment_variables": hex(&variables.finalize()),
-            "input": input.canonicalize().unwrap_or_else(|_| input.to_owned()),
-            "limits": [settings.limits.pixels, settings.limits.output_rows],
-            "mini_batch_size": deployment.settings.mini_batch_size,
-            "job": job,
-            "script": script.digest,
-            "model": model.as_ref().map(|m| &m.digest),
-            "device": format!("{}: {}", device.0.name, device.1),
-            "tags": deployment.tags,
-            "output": [deployment.settings.output_action, deployment.settings.output_format],
-        });
-        Ok(Self { job, script, model, value })
-    }
-
-    /// Compares with what an earlier run stored, and takes over its job's name.
-    fn continue_as(mut self, then: &Value) -> Result<Self, ServiceError> {
-        const ALL: [&str; 9] = [
-            "script",
-            "model",
-            "device",
-            "tags",
-            "output",
-            "mini_batch_size",
-            "environment_variables",
-            "input",
-            "limits",
-        ];
-        for what in ALL {
-            if self.value[what] != then[what] {
-                let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                return Err(ServiceError::Changed { what, now: text(&self.value[what]), then: text(&then[what]) });
-            }
-        }
-        self.job = then["job"].as_str().unwrap_or(&self.job).to_owned();
-        Ok(self)
-    }
-}
-
-/// A name that sorts by time and does not repeat on one machine.
-fn job_name() -> String {
-    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let digits: String = now.chars().filter(char::is_ascii_digit).collect();
-    format!("job-{digits}-{:05}", std::process::id() % 100_000)
-}
-
-/// The SHA-256 of a file; of a folder, that of its files' names and digests, in order.
-fn digest(path: &Path) -> Result<String, ServiceError> {
-    let fail = |path: &Path, source| ServiceError::Digest { path: path.to_owned(), source };
-    let of_file = |path: &Path| -> Result<String, ServiceError> {
-        let mut file = std::fs::File::open(path).map_err(|e| fail(path, e))?;
-        let mut hash = Sha256::new();
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match file.read(&mut buffer).map_err(|e| fail(path, e))? {
-                0 => return Ok(hex(&hash.finalize())),
-                n => hash.update(&buffer[..n]),
-            }
-        }
-    };
-    if path.is_file() {
-        return Ok(format!("sha256:{}", of_file(path)?));
-    }
-    let mut names = Vec::new();
-    store::list(path, None, |name| names.push(String::from_utf8_lossy(name).into_owned()))?;
-    names.sort();
-    let mut hash = Sha256::new();
-    for name in names {
-        hash.update(format!("{name}\0{}\0", of_file(&path.join(&name))?));
-    }
-    Ok(format!("sha256:{}", hex(&hash.finalize())))
 }
 
 fn output_options(request: &RunRequest, settings: &Settings) -> OutputOptions {

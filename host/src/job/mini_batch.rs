@@ -1,0 +1,142 @@
+//! One mini-batch's files, and what its score becomes: rows and errors that can be committed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::tally::failed_files;
+use crate::fault;
+use crate::output::{Done, ErrorRow};
+use crate::row::{Cells, FailedFile, Rows};
+use crate::script::{RunOutput, ScriptError};
+
+/// A mini-batch that is ready to be committed.
+pub(super) struct Scored {
+    pub(super) done: Done,
+    pub(super) device_time: Duration,
+    /// About how much memory it takes.
+    pub(super) bytes: usize,
+}
+
+/// When and how long a mini-batch was scored.
+pub(super) struct Timing {
+    pub(super) started: String,
+    pub(super) seconds: f64,
+    pub(super) device_time: Duration,
+    pub(super) attempts: u32,
+}
+
+/// One mini-batch: the files that the script gets, and those whose names it cannot be given.
+pub(super) struct MiniBatch<'a> {
+    pub(super) index: u64,
+    names: &'a [&'a [u8]],
+    /// Names for the script, which are Unicode in the contract.
+    pub(super) files: Vec<String>,
+    /// For each of `files`, its place in `names`.
+    places: Vec<usize>,
+}
+
+impl<'a> MiniBatch<'a> {
+    pub(super) fn new(index: u64, names: &'a [&'a [u8]]) -> Self {
+        let unicode = |(i, name): (usize, &&[u8])| Some((std::str::from_utf8(name).ok()?.to_owned(), i));
+        let (files, places) = names.iter().enumerate().filter_map(unicode).unzip();
+        Self { index, names, files, places }
+    }
+
+    pub(super) fn succeeded(
+        &self,
+        output: RunOutput,
+        staged: Option<PathBuf>,
+        timing: Timing,
+        rows_count: bool,
+    ) -> Scored {
+        let mut errors = self.unnameable();
+        let named = output.failed.len();
+        for FailedFile { index, reason } in &output.failed {
+            let name = self.places.get(*index as usize).map_or_else(String::new, |&i| shown(self.names[i]));
+            errors.push(error_row(&name, timing.attempts, "file", reason));
+        }
+        let failed = failed_files(self.files.len(), named, output.rows.len(), rows_count);
+        if failed > named {
+            let message = format!("{failed} of {} files gave no row, and none was named as failed", self.files.len());
+            errors.push(error_row("", timing.attempts, "missing_rows", &message));
+        }
+        let failed = failed + self.names.len() - self.files.len();
+        let bytes = byte_count(&output.rows) + error_bytes(&errors);
+        self.scored(Outcome { rows: Some(output.rows), errors, failed, staged, bytes }, timing)
+    }
+
+    pub(super) fn failed(&self, error: &ScriptError, timing: Timing) -> Scored {
+        let message = fault::chain(error);
+        let mut errors = self.unnameable();
+        for file in &self.files {
+            errors.push(error_row(file, timing.attempts, error.kind(), &message));
+        }
+        let bytes = error_bytes(&errors);
+        self.scored(Outcome { rows: None, errors, failed: self.names.len(), staged: None, bytes }, timing)
+    }
+
+    fn unnameable(&self) -> Vec<ErrorRow> {
+        let bad = self.names.iter().filter(|name| std::str::from_utf8(name).is_err());
+        bad.map(|name| error_row(&shown(name), 0, "name", "the file's name is not UTF-8, which scripts need")).collect()
+    }
+
+    fn scored(&self, outcome: Outcome, timing: Timing) -> Scored {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Scored {
+            device_time: timing.device_time,
+            bytes: outcome.bytes,
+            done: Done {
+                index: self.index,
+                files: count(self.names.len()),
+                failed: count(outcome.failed),
+                rows: outcome.rows,
+                errors: outcome.errors,
+                attempts: timing.attempts,
+                started: timing.started,
+                seconds: timing.seconds,
+                device_seconds: timing.device_time.as_secs_f64(),
+                staged: outcome.staged,
+            },
+        }
+    }
+}
+
+struct Outcome {
+    rows: Option<Rows>,
+    errors: Vec<ErrorRow>,
+    failed: usize,
+    staged: Option<PathBuf>,
+    bytes: usize,
+}
+
+/// About how much memory errors take.
+fn error_bytes(errors: &[ErrorRow]) -> usize {
+    errors.iter().map(|error| error.file.len() + error.message.len() + 64).sum()
+}
+
+/// About how much memory rows take.
+fn byte_count(rows: &Rows) -> usize {
+    let cells = |cells: &Cells| match cells {
+        Cells::Booleans(v) => v.len(),
+        Cells::Integers(v) => v.len() * 8,
+        Cells::Numbers(v) => v.len() * 8,
+        Cells::Texts(v) => v.iter().map(|text| text.capacity() + 24).sum(),
+    };
+    rows.columns().iter().map(|column| cells(&column.cells)).sum()
+}
+
+pub(super) fn error_row(file: &str, attempts: u32, kind: &str, message: &str) -> ErrorRow {
+    ErrorRow { file: file.to_owned(), attempts, kind: kind.to_owned(), message: message.to_owned() }
+}
+
+/// A file's name as tables print it; bytes that are not UTF-8 as `\xff`.
+pub(super) fn shown(name: &[u8]) -> String {
+    match std::str::from_utf8(name) {
+        Ok(name) => name.to_owned(),
+        Err(_) => name.utf8_chunks().fold(String::new(), |mut all, chunk| {
+            all.push_str(chunk.valid());
+            chunk.invalid().iter().for_each(|byte| all.push_str(&format!("\\x{byte:02x}")));
+            all
+        }),
+    }
+}
