@@ -224,7 +224,7 @@ fn a_file_that_vanishes_while_the_job_runs_fails_alone() {
             std::thread::sleep(Duration::from_millis(1));
         }
         std::fs::remove_file(place.at("input/2999.jpg")).unwrap();
-        let ran = Ran::of(child.wait_with_output().unwrap(), &place.at("output")).completed();
+        let ran = Ran::of(&child.wait_with_output().unwrap(), &place.at("output")).completed();
         assert_eq!(ran.scored().len(), COUNT - 1, "{script}");
         let errors = ran.errors();
         assert_eq!(errors.len(), 1, "{script}: {errors:?}");
@@ -259,7 +259,7 @@ fn run_unprivileged(place: &Place) -> Ran {
             chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
         }
     }
-    Ran::of(command.current_dir(place.at("input")).output().unwrap(), &place.at("output"))
+    Ran::of(&command.current_dir(place.at("input")).output().unwrap(), &place.at("output"))
 }
 
 #[cfg(unix)]
@@ -277,7 +277,7 @@ fn a_file_that_may_not_be_read_fails_alone() {
         return;
     }
     let place = Place::with_pictures(&["0000_arrow.jpg", "0003_cross.png", "0006_ring.gif"]);
-    std::fs::set_permissions(place.at("input/0003_cross.png"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(place.at("input/0003_cross.png"), std::fs::Permissions::from_mode(0o000)).unwrap();
     place.deploy_model(&model(), BY_FILE, &[], &[]);
     let ran = run_unprivileged(&place).completed();
     assert_eq!(ran.scored().iter().map(|row| row.class).collect::<Vec<_>>(), [0, 6]);
@@ -454,7 +454,7 @@ fn what_is_not_a_script_of_this_contract_is_refused_in_plain_words() {
         // `check` says the same without a job.
         for path in ["script.wasm", "deployment.yml"] {
             let output = crate::support::scorehost().arg("check").arg(place.at(path)).output().unwrap();
-            refused(&Ran::of(output, &place.at("output")), 2, error, hint);
+            refused(&Ran::of(&output, &place.at("output")), 2, error, hint);
         }
     }
 }
@@ -546,7 +546,7 @@ fn inputs_and_outputs_that_make_no_sense_are_refused() {
         let mut command = crate::support::scorehost();
         command.args(["run", "--device", "cpu", "-f"]).arg(place.at("deployment.yml"));
         command.arg("-i").arg(place.at(input)).arg("-o").arg(place.at(output));
-        Ran::of(command.output().unwrap(), &place.at("output"))
+        Ran::of(&command.output().unwrap(), &place.at("output"))
     };
     refused(&run("nowhere", "output"), 2, "nowhere`: No such file", "");
     refused(&run("nothing", "output"), 2, "holds no file that could be scored", "hidden files");
@@ -592,7 +592,7 @@ fn a_full_disk_stops_the_job_and_loses_nothing() {
                   score small/output --resume; echo $? >code-then
                   cp small/output/*.csv small/output/job.json .";
     let Some(output) = with_mounts(&place, script) else { return };
-    let mut ran = Ran::of(output, &place.at("small/output"));
+    let mut ran = Ran::of(&output, &place.at("small/output"));
     ran.code = place.read("code").trim().parse().unwrap();
     let error = "no space is left to write `small/output/.scorehost/";
     refused(&ran, 1, error, "free some space, then continue with `--resume`");
@@ -620,7 +620,7 @@ fn read_only_folders_are_good_inputs_and_no_outputs() {
                   score output >printed && ! touch input/new 2>/dev/null || exit 98
                   score fixed/output";
     let Some(output) = with_mounts(&place, script) else { return };
-    let ran = Ran::of(output, &place.at("output"));
+    let ran = Ran::of(&output, &place.at("output"));
     refused(&ran, 2, "fixed/output` cannot be written to: Read-only file system", "name an output folder");
     assert_eq!(ran.scored().len(), 1);
 }

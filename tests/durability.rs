@@ -63,7 +63,7 @@ fn two_hundred_kills_lose_and_repeat_nothing() {
 fn end(mut child: Child, after: Duration, place: &Place) -> Option<Ran> {
     std::thread::sleep(after);
     if child.try_wait().unwrap().is_some() {
-        return Some(Ran::of(child.wait_with_output().unwrap(), &place.at("output")));
+        return Some(Ran::of(&child.wait_with_output().unwrap(), &place.at("output")));
     }
     child.kill().unwrap();
     child.wait().unwrap();
@@ -82,7 +82,7 @@ fn an_interrupt_finishes_what_runs_and_can_be_resumed() {
     std::thread::sleep(Duration::from_millis(900));
     let signalled = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(signalled.success());
-    let ran = Ran::of(child.wait_with_output().unwrap(), &place.at("output"));
+    let ran = Ran::of(&child.wait_with_output().unwrap(), &place.at("output"));
     assert_eq!(ran.code, 130, "{}", ran.stderr);
     let record = ran.record();
     assert_eq!(record["state"], "Canceled");

@@ -151,13 +151,13 @@ impl Place {
     }
 
     pub(crate) fn run(&self, more: &[&str]) -> Ran {
-        Ran::of(self.command(more).output().unwrap(), &self.at("output"))
+        Ran::of(&self.command(more).output().unwrap(), &self.at("output"))
     }
 
     /// Scores this input as `arguments` say, over an earlier output.
     pub(crate) fn score(&self, input: &Path, arguments: &[&str]) -> Ran {
         let mut command = self.command_of(input, &[&["--overwrite", "--quiet"], arguments].concat());
-        Ran::of(command.output().unwrap(), &self.at("output"))
+        Ran::of(&command.output().unwrap(), &self.at("output"))
     }
 
     pub(crate) fn read(&self, name: &str) -> String {
@@ -186,7 +186,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    pub(crate) fn of(output: Output, folder: &Path) -> Self {
+    pub(crate) fn of(output: &Output, folder: &Path) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
