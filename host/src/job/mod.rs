@@ -1,7 +1,7 @@
 //! A job: the plan's mini-batches, each scored by a script instance, retried, counted and committed in plan order.
 //!
 //! What goes in: a checked script, the services of its instances, a plan and an open output. What comes out: a
-//! complete output, or one that can be resumed. [`runner`] is the loop; the rules it asks are in [`plan`], [`retry`]
+//! complete output, or one that can be resumed. `runner` is the loop; the rules it asks are in [`plan`], [`retry`]
 //! and [`tally`].
 
 mod feed;

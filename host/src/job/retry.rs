@@ -1,4 +1,4 @@
-//! Whether a failed attempt is worth another, and when. Rules over values; the waiting is [`super::runner`]'s.
+//! Whether a failed attempt is worth another, and when. Rules over values; the waiting is the worker's.
 
 use std::time::Duration;
 

@@ -5,7 +5,7 @@
 //! mini-batch failed or whether it should be tried again.
 //!
 //! While a job runs, the hidden folder `.scorehost` below the output holds the plan, the growing parts, and a journal
-//! whose last whole line says how much of each part is true ([`journal`]); [`commit`] appends, [`finish`] turns the
+//! whose last whole line says how much of each part is true (`journal`); `commit` appends, `finish` turns the
 //! parts into the final files.
 
 mod azure;

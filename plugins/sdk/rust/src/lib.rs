@@ -26,13 +26,6 @@
 
 mod output;
 
-#[expect(
-    clippy::allow_attributes_without_reason,
-    clippy::allow_attributes,
-    clippy::undocumented_unsafe_blocks,
-    clippy::unwrap_used,
-    reason = "generated from the contract; its texts are in wit/"
-)]
 #[doc(hidden)]
 pub mod bindings {
     wit_bindgen::generate!({

@@ -119,9 +119,9 @@ impl Output {
     pub fn by_file<'a, R: Row, const N: usize>(
         mini_batch: &'a [String],
         columns: [&str; N],
-        mut score: impl FnMut(&'a str) -> Result<R>,
+        score: impl FnMut(&'a str) -> Result<R>,
     ) -> Result<Self> {
-        Self::by_file_ahead(mini_batch, columns, |file| score(file), |_, row| Ok(row))
+        Self::by_file_ahead(mini_batch, columns, score, |_, row| Ok(row))
     }
 
     /// As [`Output::by_file`], in two steps: `start` is called on every file before the first `finish` reads what it
