@@ -227,7 +227,7 @@ fn own_file(name: &str) -> std::io::Result<std::fs::File> {
 /// A file, and then a failure that is not tried again, at every other mini-batch.
 fn writes_and_fails(files: &[String]) -> Result<Output> {
     drop(own_file(&format!("{}.txt", context::mini_batch()))?);
-    if context::mini_batch() % 2 == 0 { Err("even".into()) } else { Ok(constant(files)) }
+    if context::mini_batch().is_multiple_of(2) { Err("even".into()) } else { Ok(constant(files)) }
 }
 
 /// Goes on writing to the file of the first mini-batch that it sees.
