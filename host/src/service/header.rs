@@ -19,6 +19,8 @@ pub(super) struct Header {
     pub(super) script: Digest,
     pub(super) model: Option<Digest>,
     pub(super) value: Value,
+    /// Whether this continues an earlier run, which may have been stopped before its first commit.
+    pub(super) is_resumed: bool,
 }
 
 impl Header {
@@ -54,7 +56,7 @@ impl Header {
             "tags": deployment.tags,
             "output": [deployment.settings.output_action, deployment.settings.output_format],
         });
-        Ok(Self { job, script, model, value })
+        Ok(Self { job, script, model, value, is_resumed: false })
     }
 
     /// Compares with what an earlier run stored, and takes over its job's name.
@@ -76,6 +78,7 @@ impl Header {
                 return Err(ServiceError::Changed { what, now: text(&self.value[what]), then: text(&then[what]) });
             }
         }
+        self.is_resumed = true;
         self.job = then["job"].as_str().unwrap_or(&self.job).to_owned();
         Ok(self)
     }

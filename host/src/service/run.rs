@@ -318,7 +318,7 @@ fn record(
         started: time(started),
         ended: time(SystemTime::now()),
         seconds: rounded(seconds),
-        resumed: job.from.mini_batches > 0,
+        resumed: header.is_resumed,
         counts: Counts::new(summary, job.plan.file_count(), job.plan.mini_batch_count()),
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         files_per_second: rounded(files as f64 / seconds.max(1e-9)),
