@@ -74,6 +74,7 @@ fn type_in(commands: &str, here: &Path, folder: &Path) {
         .env("CARGO_INSTALL_ROOT", &installed)
         .env("SCOREHOST_CACHE", folder.join("cache"))
         .env_remove("ORT_DYLIB_PATH")
+        .env_remove("CARGO_TARGET_DIR")
         .output()
         .unwrap();
     assert!(output.status.success(), "{commands}\n{}", String::from_utf8_lossy(&output.stderr));
