@@ -52,7 +52,8 @@ fn build_scripts() -> Result<PathBuf, String> {
     };
     run(Command::new("plugins/build").arg("rust"))?;
     let target = "wasm32-wasip2";
-    let probe = ["build", "--quiet", "--target-dir", "target", "--profile", "script", "--target", target, "-p", "probe"];
+    let probe =
+        ["build", "--quiet", "--target-dir", "target", "--profile", "script", "--target", target, "-p", "probe"];
     run(Command::new("cargo").args(probe))?;
     let scripts = root().join("target/scripts");
     let built = root().join("target").join(target).join("script/probe.wasm");
