@@ -34,6 +34,7 @@ pub mod output;
 pub mod store;
 pub mod vision;
 
+pub mod cache;
 pub mod fault;
 pub mod row;
 pub mod tensor;

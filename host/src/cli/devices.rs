@@ -1,5 +1,7 @@
 //! `devices`: what models can run on, and whether it computes right.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use scorehost::infer::device::{self, Device, Request};
 
@@ -9,8 +11,11 @@ use super::{COMPLETED, NamedArgs, say};
 pub(crate) struct DevicesArgs {
     #[command(flatten)]
     named: NamedArgs,
+    /// Find the fastest form of each kernel of this model on the adapter, and keep what is found; several may be named
+    #[arg(long, value_name = "MODEL")]
+    tune: Vec<PathBuf>,
     /// Print the facts as JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "tune")]
     json: bool,
 }
 
@@ -25,6 +30,9 @@ struct Engine {
 
 pub(crate) fn devices(args: &DevicesArgs) -> anyhow::Result<u8> {
     let named = args.named.named();
+    if !args.tune.is_empty() {
+        return tune(&named, &args.tune);
+    }
     let engine = |name, device| {
         let chosen = device::choose(&Request { device, named: &named, model: None });
         match chosen {
@@ -53,13 +61,40 @@ pub(crate) fn devices(args: &DevicesArgs) -> anyhow::Result<u8> {
 }
 
 #[cfg(feature = "gpu")]
-use gpu::{adapters, print_adapters};
+use gpu::{adapters, print_adapters, tune};
 
 #[cfg(feature = "gpu")]
 mod gpu {
-    use scorehost::infer::gpu::{AdapterReport, Gpu, Report, Selector, list_adapters};
+    use std::path::PathBuf;
 
-    use super::say;
+    use scorehost::infer::Backend;
+    use scorehost::infer::device::{self, Named};
+    use scorehost::infer::gpu::{AdapterReport, Gpu, Options, Report, Selector, Tuned, list_adapters};
+    use scorehost::service::ServiceError;
+
+    use super::{COMPLETED, say};
+
+    pub(super) fn tune(named: &Named, models: &[PathBuf]) -> anyhow::Result<u8> {
+        let gpu = device::open_gpu(named).map_err(ServiceError::Infer)?;
+        say!("{}", gpu.describe());
+        for model in models {
+            say!("{}: timing every form of its kernels", model.display());
+            let tell = &mut |found: &Tuned| {
+                let (best, untuned) = found.nanoseconds;
+                let what = if found.form == found.untuned {
+                    "stays".to_owned()
+                } else {
+                    format!("instead of {}, {:.2} times as fast", found.untuned, untuned / best)
+                };
+                let wrong = if found.tried.1 > 0 { format!(", {} of them wrong", found.tried.1) } else { String::new() };
+                let (node, form, micros) = (&found.node, &found.form, best / 1e3);
+                say!("  {node}: {form}: {micros:.0} µs, {what} ({} forms tried{wrong})", found.tried.0);
+            };
+            gpu.tune(model, tell).map_err(ServiceError::Infer)?;
+        }
+        say!("kept for whoever opens this adapter from now on");
+        Ok(COMPLETED)
+    }
 
     /// An adapter, and what its self-test found or why it does not open.
     #[derive(serde::Serialize)]
@@ -70,7 +105,7 @@ mod gpu {
 
     pub(super) fn adapters() -> Vec<Adapter> {
         let open = |(i, adapter)| {
-            let opened = Gpu::open(&Selector::Index(i));
+            let opened = Gpu::open(Options::new(Selector::Index(i)));
             Adapter { adapter, report: opened.map(|gpu| gpu.report().clone()).map_err(|e| scorehost::fault::chain(&e)) }
         };
         list_adapters().into_iter().enumerate().map(open).collect()
@@ -118,6 +153,12 @@ mod gpu {
             }
         }
     }
+}
+
+#[cfg(not(feature = "gpu"))]
+fn tune(named: &device::Named, _models: &[PathBuf]) -> anyhow::Result<u8> {
+    let _ = device::choose(&Request { device: Device::Gpu, named, model: None }).map_err(scorehost::service::ServiceError::Infer)?;
+    Ok(COMPLETED)
 }
 
 #[cfg(not(feature = "gpu"))]

@@ -1,6 +1,7 @@
 //! The command line: one file per group of verbs. What is printed for people goes to stderr while a job runs, and the
 //! result to stdout.
 
+mod bench;
 mod check;
 mod demo;
 mod devices;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use scorehost::fault::Fault;
+use scorehost::infer::Precision;
 use scorehost::infer::device::{Device, Named};
 use scorehost::service::ServiceError;
 
@@ -34,6 +36,8 @@ enum Verb {
     Check(check::CheckArgs),
     /// List what models can run on, and whether it computes right
     Devices(devices::DevicesArgs),
+    /// Measure how fast a model is here, layer by layer and fed with pictures
+    Bench(bench::BenchArgs),
     /// Build the example scripts and score the bundled pictures
     Demo(demo::DemoArgs),
 }
@@ -44,6 +48,9 @@ struct NamedArgs {
     /// The GPU adapter: its number, part of its name, or `software`
     #[arg(long, value_name = "ADAPTER", env = "SCOREHOST_ADAPTER")]
     adapter: Option<String>,
+    /// In how many bits a GPU keeps a model's values; without it 16 on a GPU that has them, 32 on a software adapter
+    #[arg(long, value_enum, value_name = "PRECISION", env = "SCOREHOST_PRECISION")]
+    precision: Option<PrecisionName>,
     /// ONNX Runtime's shared library; the one in PyPI's onnxruntime package works
     #[arg(long, value_name = "LIBRARY", env = "ORT_DYLIB_PATH")]
     onnxruntime: Option<PathBuf>,
@@ -51,7 +58,28 @@ struct NamedArgs {
 
 impl NamedArgs {
     fn named(&self) -> Named {
-        Named { onnxruntime: self.onnxruntime.clone(), adapter: self.adapter.clone() }
+        Named {
+            onnxruntime: self.onnxruntime.clone(),
+            adapter: self.adapter.clone(),
+            precision: self.precision.map(Into::into),
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PrecisionName {
+    /// 32-bit floats
+    Single,
+    /// 16-bit floats, with sums in 32 bits
+    Half,
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Self {
+        match name {
+            PrecisionName::Single => Precision::Single,
+            PrecisionName::Half => Precision::Half,
+        }
     }
 }
 
@@ -86,6 +114,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Devices(args) => devices::devices(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::demo(&args),
     };
     match done {

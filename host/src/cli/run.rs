@@ -82,6 +82,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
             Err(error) => note!("warning: no report: {error:#}"),
         }
     }
+    outcome.record.device.notices.iter().for_each(|notice| note!("device: {notice}"));
     if !args.json {
         print_summary(&outcome.record, &request.output);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::cpu::Cpu;
 use super::session::Session;
-use super::{Backend, InferError};
+use super::{Backend, InferError, Precision};
 use crate::fault;
 
 /// A device as people name it.
@@ -29,6 +29,8 @@ pub struct Named {
     pub onnxruntime: Option<PathBuf>,
     /// The GPU adapter: its number, part of its name, or `software`. Only so is a software adapter taken.
     pub adapter: Option<String>,
+    /// In how many bits a GPU keeps a model's values; absent for what suits the adapter.
+    pub precision: Option<Precision>,
 }
 
 /// What to choose for.
@@ -112,13 +114,22 @@ pub fn threads() -> usize {
 
 #[cfg(feature = "gpu")]
 fn gpu(named: &Named) -> Result<Arc<dyn Backend>, InferError> {
-    use super::gpu::{Gpu, Selector};
+    Ok(Arc::new(open_gpu(named)?))
+}
+
+/// The GPU that is named, or the best one.
+///
+/// # Errors
+/// If there is none, or it does not compute right.
+#[cfg(feature = "gpu")]
+pub fn open_gpu(named: &Named) -> Result<super::gpu::Gpu, InferError> {
+    use super::gpu::{Gpu, Options, Selector};
     let selector = match named.adapter.as_deref() {
         None => Selector::Best,
         Some("software") => Selector::Software,
         Some(text) => text.parse().map_or_else(|_| Selector::Named(text.to_owned()), Selector::Index),
     };
-    Ok(Arc::new(Gpu::open(&selector)?))
+    Gpu::open(Options { precision: named.precision, ..Options::new(selector) })
 }
 
 #[cfg(not(feature = "gpu"))]

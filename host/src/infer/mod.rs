@@ -3,6 +3,7 @@
 //! What goes in: an ONNX file below a deployment's model folder, and tensors. What comes out: tensors.
 //! Every backend is one [`Backend`]; backends never name each other. Choosing one is [`device`]'s.
 
+pub mod batcher;
 pub mod cpu;
 pub mod device;
 #[cfg(feature = "gpu")]
@@ -20,6 +21,7 @@ pub mod session;
 mod sound;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::fault::Fault;
 use crate::tensor::{Element, Tensor};
@@ -35,6 +37,26 @@ pub struct Port {
     pub element: Element,
 }
 
+/// In how many bits an engine keeps a model's values and weights. Sums are always made in 32 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32-bit floats.
+    Single,
+    /// 16-bit floats; a model's outputs, and what its softmax reads, stay in 32 bits.
+    Half,
+}
+
+impl Precision {
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Precision::Single => 4,
+            Precision::Half => 2,
+        }
+    }
+}
+
 /// Something that opens models: an engine on a device.
 pub trait Backend: Send + Sync {
     /// The name that deployments and job records use: `gpu`, `cpu`, `onnxruntime`.
@@ -47,6 +69,11 @@ pub trait Backend: Send + Sync {
     /// resumed must find it unchanged.
     fn identity(&self) -> String {
         self.describe()
+    }
+
+    /// What users should know about the runs since the last call, though none failed.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Reads and checks the model at `path`, so that `run` does not meet its errors first.
@@ -67,6 +94,11 @@ pub trait Model: Send + Sync {
     /// How many threads may usefully call [`Model::run`] at once.
     fn workers(&self) -> usize {
         1
+    }
+
+    /// What joins the rows of several calls, if this model gains by it and each row keeps its bits.
+    fn joined(&self) -> Option<(Arc<batcher::Batcher>, Arc<dyn batcher::Joined>)> {
+        None
     }
 
     /// Every output, in the order of [`Model::outputs`], for one tensor per input, in the order of

@@ -1,5 +1,6 @@
-//! An open model behind a bounded queue: requests go in, answers that may still be pending come out.
-//! Knows no device; the order of requests never changes a result.
+//! An open model behind a bounded queue: requests go in, answers that may still be pending come out. The queue is the
+//! model's own, or that of a device which several models share. Knows no device; the order of requests never changes a
+//! result.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::Shared;
 use tokio::sync::{mpsc, oneshot};
 
+use super::batcher::{Client, Outputs, Request, caught};
 use super::{Backend, InferError, Model, Port, check_inputs};
 use crate::tensor::{Element, Tensor};
 
@@ -18,13 +20,25 @@ use crate::tensor::{Element, Tensor};
 pub struct Session(Arc<Inner>);
 
 struct Inner {
+    /// Before the model, so that it goes first: what waits needs the model.
+    queue: Queue,
     model: Arc<dyn Model>,
+}
+
+enum Queue {
+    /// Threads of this session's own.
+    Own(Workers),
+    /// The queue of a device that joins what is asked of it.
+    Shared(Client),
+}
+
+struct Workers {
     /// Taken when the last clone goes, which ends the threads.
     queue: Option<mpsc::Sender<Request>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Drop for Inner {
+impl Drop for Workers {
     fn drop(&mut self) {
         self.queue = None;
         for thread in self.threads.drain(..) {
@@ -35,37 +49,34 @@ impl Drop for Inner {
     }
 }
 
-struct Request {
-    inputs: Vec<Tensor>,
-    settle: oneshot::Sender<Outputs>,
-    device_ns: Arc<AtomicU64>,
-    /// What counts the inputs, for as long as they wait here.
-    _kept: Kept,
-}
-
-/// Something that is dropped when a request is done.
-pub type Kept = Box<dyn std::any::Any + Send>;
+pub use super::batcher::Kept;
 
 /// Requests that wait: enough to keep the device busy, few enough that a script which never reads cannot hoard.
 const QUEUE: usize = 64;
 
 impl Session {
-    /// Opens the model at `path` on `backend`.
+    /// Opens the model at `path` on `backend`, on an account of its own where a device is shared.
     ///
     /// # Errors
     /// Those of [`Backend::open`], and of the operating system's threads.
     pub fn open(backend: &dyn Backend, path: &std::path::Path) -> Result<Self, InferError> {
+        static OPENED: AtomicU64 = AtomicU64::new(0);
+        let number = OPENED.fetch_add(1, Ordering::Relaxed);
+        Self::open_for(backend, path, &format!("session {number}"))
+    }
+
+    /// Opens the model at `path` on `backend`, on the account of `tenant` where a device is shared: tenants get equal
+    /// parts of it, however many sessions each has.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn open_for(backend: &dyn Backend, path: &std::path::Path, tenant: &str) -> Result<Self, InferError> {
         let model: Arc<dyn Model> = Arc::from(backend.open(path)?);
-        let (queue, requests) = mpsc::channel(QUEUE);
-        let requests = Arc::new(Mutex::new(requests));
-        let start = |_| {
-            let (model, requests) = (Arc::clone(&model), Arc::clone(&requests));
-            let started =
-                std::thread::Builder::new().name("infer".into()).spawn(move || work(model.as_ref(), &requests));
-            started.map_err(|e| InferError::Device { backend: backend.name(), reason: e.to_string(), transient: true })
+        let queue = match model.joined() {
+            Some((batcher, joined)) => Queue::Shared(batcher.client(joined, tenant)?),
+            None => Queue::Own(Workers::start(&model, backend.name())?),
         };
-        let threads = (0..model.workers().max(1)).map(start).collect::<Result<_, _>>()?;
-        Ok(Self(Arc::new(Inner { model, queue: Some(queue), threads })))
+        Ok(Self(Arc::new(Inner { queue, model })))
     }
 
     /// The model's inputs, in the graph's order.
@@ -91,9 +102,18 @@ impl Session {
     ) -> Result<Answer, InferError> {
         check_inputs(self.inputs(), &inputs)?;
         let (settle, waiting) = oneshot::channel();
-        let request = Request { inputs, settle, device_ns: Arc::clone(device_ns), _kept: kept };
-        let queue = self.0.queue.as_ref().ok_or_else(InferError::ended)?;
-        queue.send(request).await.map_err(|_| InferError::ended())?;
+        let request = Request { inputs, settle, device_ns: Arc::clone(device_ns), kept };
+        match &self.0.queue {
+            // No rows are no work for a device.
+            Queue::Shared(_) if request.inputs.first().is_none_or(|input| input.rows() == 0) => {
+                answer(self.0.model.as_ref(), request);
+            }
+            Queue::Shared(client) => client.submit(request).await?,
+            Queue::Own(workers) => {
+                let queue = workers.queue.as_ref().ok_or_else(InferError::ended)?;
+                queue.send(request).await.map_err(|_| InferError::ended())?;
+            }
+        }
         Ok(Answer(waiting.shared()))
     }
 
@@ -107,31 +127,48 @@ impl Session {
     }
 }
 
+impl Workers {
+    /// As many threads as `model` can use.
+    fn start(model: &Arc<dyn Model>, backend: &'static str) -> Result<Self, InferError> {
+        let (queue, requests) = mpsc::channel(QUEUE);
+        let requests = Arc::new(Mutex::new(requests));
+        let start = |_| {
+            let (model, requests) = (Arc::clone(model), Arc::clone(&requests));
+            let started =
+                std::thread::Builder::new().name("infer".into()).spawn(move || work(model.as_ref(), &requests));
+            started.map_err(|e| InferError::Device { backend, reason: e.to_string(), transient: true })
+        };
+        let threads = (0..model.workers().max(1)).map(start).collect::<Result<_, _>>()?;
+        Ok(Self { queue: Some(queue), threads })
+    }
+}
+
 fn work(model: &dyn Model, requests: &Mutex<mpsc::Receiver<Request>>) {
     loop {
         let next = requests.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
         let Some(request) = next else { return };
         // Nobody waits any more: the call was stopped.
-        if request.settle.is_closed() {
-            continue;
+        if !request.settle.is_closed() {
+            answer(model, request);
         }
-        let began = Instant::now();
-        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| model.run(&request.inputs)));
-        let result = run.unwrap_or_else(|_| {
-            Err(InferError::Device { backend: "session", reason: "the engine panicked".into(), transient: false })
-        });
-        let ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        request.device_ns.fetch_add(ns, Ordering::Relaxed);
-        // Nor does it matter if they left meanwhile.
-        let _ = request.settle.send(result.map_err(Arc::new));
     }
+}
+
+/// Runs `model` here and now.
+fn answer(model: &dyn Model, request: Request) {
+    let Request { inputs, settle, device_ns, kept } = request;
+    let began = Instant::now();
+    let result = caught(|| model.run(&inputs));
+    let ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    device_ns.fetch_add(ns, Ordering::Relaxed);
+    drop((inputs, kept));
+    // It does not matter if they left meanwhile.
+    let _ = settle.send(result.map_err(Arc::new));
 }
 
 /// Every output of one request, perhaps still being computed.
 #[derive(Clone)]
 pub struct Answer(Shared<oneshot::Receiver<Outputs>>);
-
-type Outputs = Result<Vec<Tensor>, Arc<InferError>>;
 
 impl Answer {
     /// Waits until the outputs are there.
@@ -145,7 +182,7 @@ impl Answer {
 }
 
 impl InferError {
-    fn ended() -> Self {
+    pub(super) fn ended() -> Self {
         InferError::Device { backend: "session", reason: "the model's threads have ended".into(), transient: true }
     }
 }

@@ -117,6 +117,9 @@ pub struct DeviceRecord {
     pub description: String,
     /// Why this one.
     pub reason: String,
+    /// What it had to do that users should know, such as going on with fewer pictures at a time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
 }
 
 /// A file or folder by its contents.

@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
 use super::bindings::ScoringScriptPre;
-use super::cache::{CompileCache, hex};
+use super::cache::CompileCache;
+use crate::cache::hex;
 use super::engine::Engine;
 use super::state::State;
 use super::{CONTRACT_VERSION, ScriptError};

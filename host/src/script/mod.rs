@@ -17,7 +17,7 @@ mod state;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use cache::{CompileCache, hex, user_folder};
+pub use cache::CompileCache;
 pub use check::{Interfaces, Script};
 pub use engine::Engine;
 pub use imports::{InstanceLimits, Models, Services};

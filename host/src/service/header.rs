@@ -10,7 +10,8 @@ use sha2::{Digest as _, Sha256};
 use super::ServiceError;
 use crate::deployment::Deployment;
 use crate::job::record::{DeviceRecord, Digest};
-use crate::script::{Script, hex};
+use crate::cache::hex;
+use crate::script::Script;
 use crate::store;
 
 /// See the module.

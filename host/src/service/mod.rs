@@ -2,6 +2,7 @@
 //!
 //! What goes in: paths and options as given. What comes out: a job that ran, or facts. Nothing here prints.
 
+pub mod bench;
 mod check;
 mod header;
 mod run;
@@ -43,6 +44,9 @@ pub enum ServiceError {
     /// The device or the model is refused.
     #[error("the model cannot be opened")]
     Infer(#[from] InferError),
+    /// A model cannot be measured.
+    #[error(transparent)]
+    Bench(#[from] bench::BenchError),
     /// The model folder does not say which model.
     #[error("the model cannot be digested: `{}`", path.display())]
     Digest {
@@ -92,6 +96,7 @@ impl ServiceError {
             ServiceError::Spec(e) => e.fault(),
             ServiceError::Script { source, .. } | ServiceError::Engine(source) => source.fault(),
             ServiceError::Infer(e) => e.fault(),
+            ServiceError::Bench(e) => e.fault(),
             ServiceError::Input(e) => e.fault(),
             ServiceError::Output(e) => e.fault(),
             ServiceError::Job(e) => e.fault(),
@@ -119,7 +124,8 @@ impl ServiceError {
             }
             ServiceError::Changed { .. } => Some("restore it, or start again with --overwrite".into()),
             ServiceError::Plan(_) => Some("start again with --overwrite".into()),
-            ServiceError::Infer(InferError::Unavailable { backend: "gpu", .. }) => Some(
+            ServiceError::Infer(InferError::Unavailable { backend: "gpu", .. })
+            | ServiceError::Bench(bench::BenchError::Infer(InferError::Unavailable { backend: "gpu", .. })) => Some(
                 "--device auto takes the CPU where there is no GPU; --adapter software computes shaders on the CPU"
                     .into(),
             ),

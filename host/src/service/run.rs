@@ -10,6 +10,7 @@ use super::ServiceError;
 use super::header::Header;
 use crate::deployment::{self, Deployment, OutputAction, OutputFormat, Settings, Spec};
 use crate::fault;
+use crate::infer::Backend;
 use crate::infer::device::{self, Chosen, Device, Named};
 use crate::job::plan::Plan;
 use crate::job::record::{Counts, DeviceRecord, Record, State, peak_memory_bytes};
@@ -88,7 +89,8 @@ pub fn run(
     let plan = if request.existing == Existing::Resume { None } else { Some(new_plan(request, &deployment, &views)?) };
     let engine = Engine::new().map_err(ServiceError::Engine)?;
     let script = open_script(&engine, &deployment)?;
-    let (models, device, identity) = open_models(request, &deployment, &views)?;
+    let (models, mut device, backend) = open_models(request, &deployment, &views)?;
+    let identity = backend.identity();
     let header = Header::new(&deployment, &script, (&device, &identity), &request.input)?;
     let (mut output, plan, from, header) = open_output(options, plan, header)?;
     let services = services(&deployment, &header, &views, models, &plan)?;
@@ -108,6 +110,7 @@ pub fn run(
     let clock = (SystemTime::now(), Instant::now());
     let mut summary = Summary::from(from);
     let result = job::run(&job, &mut output, &mut summary, |progress| observer(&Event::Progress(*progress)));
+    device.notices = backend.notices();
     if let Err(error) = result {
         summary.end = End::Failed(fault::chain(&error));
         let record = record(&job, &header, device, &summary, clock);
@@ -165,15 +168,16 @@ fn open_models(
     request: &RunRequest,
     deployment: &Deployment,
     views: &Views,
-) -> Result<(Models, DeviceRecord, String), ServiceError> {
+) -> Result<(Models, DeviceRecord, Arc<dyn Backend>), ServiceError> {
     let device = request.device.unwrap_or(device_of(deployment.settings.device));
     let (chosen, models) = choose_models(device, &request.named, views.model.as_deref())?;
     let record = DeviceRecord {
         name: chosen.backend.name().into(),
         description: chosen.backend.describe(),
         reason: chosen.reason,
+        notices: Vec::new(),
     };
-    Ok((models, record, chosen.backend.identity()))
+    Ok((models, record, chosen.backend))
 }
 
 /// The backend for a model folder, with its only model open on it, so that a refusal comes before the first

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::Port;
 use super::super::graph::{
-    Axis, Conv, Dims, Gather, Graph, Operation, Operator, Output, Pointwise, Pool, PoolKind, Source, Step, Window,
+    Axis, Conv, Dims, Gather, Graph, Operation, Operator, Output, Pointwise, Pool, PoolKind, Shortcut, Source, Step, Window,
 };
 use super::kernel::Family;
 use crate::tensor::{Element, Tensor};
@@ -24,11 +24,11 @@ impl Numbers {
         Self(seed.wrapping_mul(2_654_435_761).wrapping_add(12_345))
     }
 
-    /// A number from -1 to 1.
-    #[expect(clippy::cast_precision_loss, reason = "24 bits fit")]
+    /// A number from -1 to 1, never 0, which 16-bit floats hold exactly: what differs then is the kernels' own.
+    #[expect(clippy::cast_precision_loss, reason = "11 bits fit")]
     pub(super) fn next(&mut self) -> f32 {
         self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (self.0 >> 8) as f32 / 8_388_608.0 - 1.0
+        (2 * (self.0 >> 22) + 1) as f32 / 1024.0 - 1.0
     }
 
     pub(super) fn list(&mut self, count: usize) -> Vec<f32> {
@@ -64,6 +64,7 @@ impl Case {
 pub(super) fn all() -> Vec<Case> {
     let mut cases = vec![load(Element::F32), load(Element::U8), slice_and_pad(), flatten()];
     cases.extend(convolutions());
+    cases.extend(shortcuts());
     cases.extend(pools());
     cases.extend(pointwise());
     cases.extend([softmax(10), softmax(261), softmax_of_pixels(), concat(5, 6), concat(8, 4)]);
@@ -188,6 +189,7 @@ impl Layer {
             bias: numbers.list(self.outputs),
             window: self.window,
             groups: self.groups,
+            shortcut: None,
         };
         sketch.step(Operation::Conv(conv), vec![Source::Value(x)], self.to())
     }
@@ -239,6 +241,44 @@ fn with_everything() -> Case {
     sketch.before(vec![affine, RELU]).after(after).case("3×3 with everything round it", 3)
 }
 
+/// The last convolution of a residual block with the one in its shortcut.
+fn shortcut(
+    name: &'static str,
+    (layer, second): (Layer, Layer),
+    (before, second_before): (Vec<Pointwise>, Vec<Pointwise>),
+) -> Case {
+    let mut sketch = Sketch::default();
+    let x = sketch.load(layer.from, Element::F32);
+    let y = sketch.load(second.from, Element::F32);
+    let residual = sketch.load(layer.to(), Element::F32);
+    layer.add(&mut sketch, x);
+    let step = sketch.graph.steps.last_mut().expect("a step was added; this is a bug");
+    step.inputs.push(Source::Value(y));
+    let Operation::Conv(conv) = &mut step.operation else { unreachable!("it was just added; this is a bug") };
+    let taps = second.window.size[0] * second.window.size[1];
+    let weights = Numbers::new(31).list(second.outputs * second.from.channels * taps);
+    let weights = Arc::new(weights.into_iter().map(|w| w / 4.0).collect());
+    conv.shortcut = Some(Shortcut { weights, window: second.window, before: second_before });
+    let add = Pointwise::Combine { with: residual, operator: Operator::Add, swapped: false };
+    sketch.before(before).after(vec![add, RELU]).case(name, 3)
+}
+
+fn shortcuts() -> Vec<Case> {
+    let strided = |mut layer: Layer, stride| {
+        layer.window.stride = [stride; 2];
+        layer
+    };
+    let mut numbers = Numbers::new(12);
+    let mut affine = |n| vec![Pointwise::Affine { scale: numbers.list(n), shift: numbers.list(n) }, RELU];
+    let (before, second_before) = (affine(10), affine(7));
+    let basic = (Layer::new(dims(5, 4, 10), 21, 3), strided(Layer::new(dims(9, 8, 7), 21, 1), 2));
+    let bottleneck = (Layer::new(dims(4, 6, 33), 70, 1), Layer::new(dims(4, 6, 40), 70, 1));
+    vec![
+        shortcut("3×3 with a shortcut", basic, (before, second_before)),
+        shortcut("1×1 with a shortcut", bottleneck, (Vec::new(), Vec::new())),
+    ]
+}
+
 fn pools() -> Vec<Case> {
     let window = |size, stride, pad: usize| Window {
         stride: [stride; 2],
@@ -280,7 +320,19 @@ fn pointwise() -> Vec<Case> {
     let positive = Pointwise::Clip { low: 0.5, high: 6.0 };
     // Lanes beyond the seventh channel divide nothing by nothing, and must come out as zero all the same.
     let work = vec![affine, combine(Operator::Multiply, true), positive, combine(Operator::Divide, false)];
-    vec![sketch.after(work).case("arithmetic", 3)]
+    vec![sketch.after(work).case("arithmetic", 3), gates()]
+}
+
+/// Gates round a convolution: in the channels that fill up its quads, and in its padding, a sigmoid makes a half of zero.
+fn gates() -> Case {
+    let mut sketch = Sketch::default();
+    let layer = Layer::new(dims(5, 6, 7), 9, 3);
+    let x = sketch.load(layer.from, Element::F32);
+    let far = Pointwise::Affine { scale: vec![200.0; 7], shift: vec![0.0; 7] };
+    layer.add(&mut sketch, x);
+    let near = Pointwise::Affine { scale: vec![4.0; 9], shift: vec![0.0; 9] };
+    let after = vec![near, Pointwise::HardSwish, Pointwise::Sigmoid];
+    sketch.before(vec![far, Pointwise::Sigmoid, Pointwise::HardSwish]).after(after).case("gates round a 3×3", 3)
 }
 
 fn softmax(channels: usize) -> Case {

@@ -85,10 +85,10 @@ mod tests {
                 Err("one picture needs more memory than the engine takes"),
             ),
             ("one picture may take more than the budget", needs(&[1000; 20], 0), Ok(1)),
-            ("workgroups", with_grid(Grid::Tiles { rows: 640, tile: 128, columns: 1 }), Ok(20)),
+            ("workgroups", with_grid(Grid::Tiles { rows: 6400, tile: 128, columns: 10 }), Ok(20)),
             (
                 "not even one picture's workgroups",
-                with_grid(Grid::Tiles { rows: 1, tile: 1, columns: 101 }),
+                with_grid(Grid::Tiles { rows: 1, tile: 1, columns: 10_001 }),
                 Err("one picture needs more workgroups than the adapter has"),
             ),
         ];

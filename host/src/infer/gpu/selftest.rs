@@ -7,14 +7,19 @@ use std::sync::Arc;
 use super::cases::{self, Case};
 use super::engine::Engine;
 use super::kernel::Family;
-use super::model::GpuModel;
+use super::model::{GpuModel, Recipe};
 use super::twin;
 use crate::fault::chain;
-use crate::infer::{InferError, Model};
+use crate::infer::{InferError, Model, Precision};
 
 /// The most that a result may differ from its twin's, as a part of the layer's root mean square: 32-bit sums in another
-/// order stay well below.
-pub(super) const TOLERANCE: f32 = 1e-4;
+/// order stay well below, and so does the rounding of values and weights to 16 bits.
+pub(super) fn tolerance(precision: Precision) -> f32 {
+    match precision {
+        Precision::Single => 1e-4,
+        Precision::Half => 2e-3,
+    }
+}
 
 /// What the self-test found out about one family.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -29,24 +34,22 @@ pub struct FamilyReport {
     pub reason: Option<String>,
 }
 
-/// Tests every family, the one that loads inputs first.
-pub(super) fn run(engine: &Arc<Engine>) -> Vec<FamilyReport> {
+/// Tests every family that this adapter has in `precision`, the one that loads inputs first.
+pub(super) fn run(engine: &Arc<Engine>, precision: Precision) -> Vec<FamilyReport> {
     let cases = cases::all();
-    let mut reports: Vec<FamilyReport> = Vec::new();
-    for family in Family::ALL {
-        let mut all = cases.iter().filter(|case| case.families().contains(&family));
-        let report = match all.next() {
-            None => FamilyReport { family, passed: false, error: None, reason: Some("it has no test".into()) },
-            Some(case) => verdict(family, case.name, compare(engine, case, family)),
-        };
-        reports.push(report);
-    }
-    reports
+    let possible = Family::ALL.into_iter().filter(|family| family.works_with(precision, &engine.abilities));
+    let report = |family| match cases.iter().find(|case| case.families().contains(&family)) {
+        None => FamilyReport { family, passed: false, error: None, reason: Some("it has no test".into()) },
+        Some(case) => verdict(family, case.name, precision, compare(engine, case, family, precision)),
+    };
+    possible.map(report).collect()
 }
 
-fn verdict(family: Family, case: &str, compared: Result<f32, InferError>) -> FamilyReport {
+fn verdict(family: Family, case: &str, precision: Precision, compared: Result<f32, InferError>) -> FamilyReport {
     match compared {
-        Ok(error) if error <= TOLERANCE => FamilyReport { family, passed: true, error: Some(error), reason: None },
+        Ok(error) if error <= tolerance(precision) => {
+            FamilyReport { family, passed: true, error: Some(error), reason: None }
+        }
         Ok(error) => {
             let reason = format!("its results for `{case}` are wrong by {error:.1e} of their size");
             FamilyReport { family, passed: false, error: error.is_finite().then_some(error), reason: Some(reason) }
@@ -56,8 +59,14 @@ fn verdict(family: Family, case: &str, compared: Result<f32, InferError>) -> Fam
 }
 
 /// The largest difference between a case on the device, done by `family`, and on the twins; infinite for NaN.
-pub(super) fn compare(engine: &Arc<Engine>, case: &Case, family: Family) -> Result<f32, InferError> {
-    let model = GpuModel::compile(Arc::clone(engine), case.graph.clone(), &[family, Family::Gather])?;
+pub(super) fn compare(
+    engine: &Arc<Engine>,
+    case: &Case,
+    family: Family,
+    precision: Precision,
+) -> Result<f32, InferError> {
+    let recipe = Recipe { families: &[family, Family::Gather], precision };
+    let model = GpuModel::compile(Arc::clone(engine), case.graph.clone(), recipe)?;
     let inputs = case.inputs(case.batch);
     let made = model.run(&inputs)?;
     let wanted = twin::run(&case.graph, &inputs);
@@ -93,7 +102,7 @@ mod tests {
             (&[1.0, f32::INFINITY], &[1.0, 2.0], false),
         ];
         for (made, wanted, right) in cases {
-            assert_eq!(verdict(Family::Pool, "a layer", Ok(largest_error(made, wanted))).passed, right, "{made:?}");
+            assert_eq!(verdict(Family::Pool, "a layer", Precision::Single, Ok(largest_error(made, wanted))).passed, right, "{made:?}");
         }
     }
 }

@@ -11,31 +11,113 @@ use std::path::PathBuf;
 use super::super::onnx::write::{Attr, Model as File};
 use super::super::onnx::{Numbers as Numbers_, parse};
 use super::cases::{self, Numbers};
-use super::model::GpuModel;
+use super::kernel::{self, Choice, Layout};
+use super::model::{GpuModel, Recipe};
 use super::*;
 use crate::tensor::{Element, Tensor};
 
-/// The device that all tests share: a real one if there is one, else a software one.
-fn gpu() -> Option<&'static Gpu> {
-    static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
-    let gpu = GPU.get_or_init(|| {
-        let opened = Gpu::open(&Selector::Best).or_else(|_| Gpu::open(&Selector::Software));
-        match opened {
+/// A way to use the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mode {
+    name: &'static str,
+    precision: Precision,
+    within: Within,
+}
+
+/// All that kernels can do, the least that adapters have, and what lies between.
+const MODES: [Mode; 4] = [
+    Mode { name: "single", precision: Precision::Single, within: NOTHING_LESS },
+    Mode {
+        name: "single, as small as adapters are, every index checked",
+        precision: Precision::Single,
+        within: Within { checked: true, ..SMALL },
+    },
+    Mode {
+        name: "half, without matrices",
+        precision: Precision::Half,
+        within: Within { without_matrices: true, ..NOTHING_LESS },
+    },
+    Mode { name: "half", precision: Precision::Half, within: NOTHING_LESS },
+];
+
+const NOTHING_LESS: Within = Within {
+    workgroup_bytes: None,
+    binding_bytes: None,
+    without_halves: false,
+    without_matrices: false,
+    checked: false,
+};
+
+const SMALL: Within =
+    Within { workgroup_bytes: Some(16 << 10), binding_bytes: Some(128 << 20), without_halves: true, ..NOTHING_LESS };
+
+impl Mode {
+    /// The most that one layer may be wrong by.
+    fn tolerance(&self) -> f32 {
+        selftest::tolerance(self.precision)
+    }
+
+    /// A network's results: in 16 bits each layer's rounding adds to those before it, but never turns the result.
+    fn check(&self, name: &str, made: &[f32], wanted: &[f32]) {
+        let error = selftest::largest_error(made, wanted);
+        if self.precision == Precision::Single {
+            assert!(error <= self.tolerance(), "{name}, {}: wrong by {error}", self.name);
+            return;
+        }
+        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        let cosine = product(made, wanted) / (product(made, made) * product(wanted, wanted)).sqrt();
+        assert!(cosine >= 0.9999 && error <= 2e-2, "{name}, {}: cosine {cosine}, wrong by {error}", self.name);
+    }
+}
+
+fn open(mode: Mode) -> Result<Gpu, InferError> {
+    let with = |selector| {
+        let options = Options { precision: Some(mode.precision), within: mode.within, ..Options::new(selector) };
+        Gpu::open(Options { cache: Private::none(), ..options })
+    };
+    with(Selector::Best).or_else(|_| with(Selector::Software))
+}
+
+/// The devices that all tests share, one for each way to use it: a real one if there is one, else a software one.
+fn gpus() -> &'static [(Mode, Gpu)] {
+    static GPUS: OnceLock<Vec<(Mode, Gpu)>> = OnceLock::new();
+    let gpus = GPUS.get_or_init(|| {
+        if let Err(error) = open(MODES[0]) {
+            let required = std::env::var("REQUIRE").is_ok_and(|list| list.split(',').any(|word| word == "gpu"));
+            assert!(!required && std::env::var_os("CI").is_none(), "a GPU is required: {error}");
+            return Vec::new();
+        }
+        let opened = MODES.into_iter().filter_map(|mode| match open(mode) {
             Ok(gpu) => {
-                println!("on {}", gpu.describe());
-                Some(gpu)
+                println!("{}: {}", mode.name, gpu.describe());
+                Some((mode, gpu))
             }
+            // Not every adapter has 16-bit floats.
             Err(error) => {
-                let required = std::env::var("REQUIRE").is_ok_and(|list| list.split(',').any(|word| word == "gpu"));
-                assert!(!required && std::env::var_os("CI").is_none(), "a GPU is required: {error}");
+                assert_eq!(mode.precision, Precision::Half, "{}: {error}", mode.name);
+                println!("skipped: {}: {error}", mode.name);
                 None
             }
-        }
+        });
+        opened.collect()
     });
-    if gpu.is_none() {
+    if gpus.is_empty() {
         println!("skipped: no GPU and no software Vulkan driver");
     }
-    gpu.as_ref()
+    gpus
+}
+
+/// The one in 32 bits.
+fn gpu() -> Option<&'static Gpu> {
+    gpus().first().map(|(_, gpu)| gpu)
+}
+
+fn engine(gpu: &Gpu) -> Arc<Engine> {
+    gpu.opener.engine().unwrap()
+}
+
+fn compile(gpu: &Gpu, graph: Graph, families: &[Family]) -> Result<GpuModel, InferError> {
+    GpuModel::compile(engine(gpu), graph, Recipe { families, precision: gpu.report().precision })
 }
 
 /// The self-test's case of `family`.
@@ -45,22 +127,71 @@ fn case_of(family: Family) -> cases::Case {
 
 #[test]
 fn every_kernel_agrees_with_its_twin() {
-    let Some(gpu) = gpu() else { return };
-    for case in cases::all() {
-        for &family in case.families() {
-            let error = selftest::compare(&gpu.opener.engine().unwrap(), &case, family).unwrap();
-            println!("{:>12}  {:<40} {error:.1e}", family.entry(), case.name);
-            assert!(error <= selftest::TOLERANCE, "{} by {}: {error}", case.name, family.entry());
+    for (mode, gpu) in gpus() {
+        for case in cases::all() {
+            for &family in case.families() {
+                if !family.works_with(mode.precision, &engine(gpu).abilities) {
+                    continue;
+                }
+                let error = selftest::compare(&engine(gpu), &case, family, mode.precision).unwrap();
+                println!("{:>12}  {:<40} {error:.1e}  {}", family.entry(), case.name, mode.name);
+                assert!(error <= mode.tolerance(), "{} by {}, {}: {error}", case.name, family.entry(), mode.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_form_of_a_kernel_agrees_with_its_twin() {
+    for (mode, gpu) in gpus() {
+        let engine = engine(gpu);
+        // Software drivers compile the largest forms for seconds each.
+        let most = if gpu.report().adapter.is_software() { 16 } else { usize::MAX };
+        let names = ["3×3 with everything round it", "3×3 with a shortcut", "fully connected"];
+        for case in cases::all().into_iter().filter(|case| names.contains(&case.name)) {
+            let step = case.graph.steps.last().unwrap();
+            let stored = kernel::stored(&case.graph, mode.precision);
+            let layout = Layout { graph: &case.graph, stored: &stored };
+            let inputs = case.inputs(case.batch);
+            let wanted = twin::run(&case.graph, &inputs);
+            for &family in case.families() {
+                let forms = kernel::variants(layout, step, family, &engine.abilities).into_iter().skip(1);
+                for variant in forms.filter(|form| form.products() <= most) {
+                    let choice = Choice { family, variant };
+                    let recipe = Recipe { families: &Family::ALL, precision: mode.precision };
+                    let model = GpuModel::compile_with(Arc::clone(&engine), case.graph.clone(), recipe, |at| {
+                        (at + 1 == case.graph.steps.len()).then_some(choice)
+                    });
+                    let made = model.unwrap().run(&inputs).unwrap();
+                    let error = selftest::largest_error(made[0].f32().unwrap(), &wanted[0]);
+                    println!("{:>12}  {variant:<24} {:<40} {error:.1e}", family.entry(), case.name);
+                    assert!(error <= mode.tolerance(), "{} by {} {variant}: {error}", case.name, family.entry());
+                }
+            }
         }
     }
 }
 
 #[test]
 fn every_family_passes_the_self_test_and_the_report_says_so() {
-    let Some(gpu) = gpu() else { return };
-    assert_eq!(gpu.report().families.len(), Family::ALL.len());
-    assert!(gpu.report().families.iter().all(|family| family.passed), "{:?}", gpu.report().families);
-    assert!(gpu.report().adapter.binding_bytes >= 1 << 27 && !gpu.describe().contains("switched off"));
+    for (mode, gpu) in gpus() {
+        let possible = Family::ALL.iter().filter(|f| f.works_with(mode.precision, &engine(gpu).abilities));
+        assert_eq!(gpu.report().families.len(), possible.count());
+        assert!(gpu.report().families.iter().all(|family| family.passed), "{:?}", gpu.report().families);
+        assert!(gpu.report().adapter.binding_bytes >= 1 << 27 && !gpu.describe().contains("switched off"));
+    }
+}
+
+#[test]
+fn an_adapter_with_matrices_uses_them() {
+    for (mode, gpu) in gpus() {
+        let wanted = mode.name == "half" && !gpu.report().adapter.matrices.is_empty();
+        let case = case_of(Family::ConvTiled);
+        let model = compile(gpu, case.graph, &Family::ALL).unwrap();
+        let used = model.compiled().dispatches.iter().any(|dispatch| dispatch.choice.family == Family::ConvMatrix);
+        println!("{}: cooperative matrices used: {used}", mode.name);
+        assert_eq!(used, wanted, "{}: {:?}", mode.name, gpu.report().adapter.matrices);
+    }
 }
 
 #[test]
@@ -68,21 +199,22 @@ fn a_family_that_is_off_is_refused_by_name() {
     let Some(gpu) = gpu() else { return };
     let case = case_of(Family::Softmax);
     let families: Vec<Family> = Family::ALL.into_iter().filter(|&family| family != Family::Softmax).collect();
-    let Err(error) = GpuModel::compile(gpu.opener.engine().unwrap(), case.graph, &families) else { panic!() };
+    let Err(error) = compile(gpu, case.graph, &families) else { panic!() };
     assert!(error.to_string().contains("`softmax` failed their self-test"), "{error}");
 }
 
 #[test]
 fn a_family_that_is_off_leaves_its_work_to_the_next_one() {
-    let Some(gpu) = gpu() else { return };
-    let case = case_of(Family::ConvTiled);
-    let families: Vec<Family> = Family::ALL.into_iter().filter(|&family| family != Family::ConvTiled).collect();
-    let model = GpuModel::compile(gpu.opener.engine().unwrap(), case.graph.clone(), &families).unwrap();
-    let inputs = case.inputs(2);
-    let made = model.run(&inputs).unwrap();
-    assert!(
-        selftest::largest_error(made[0].f32().unwrap(), &twin::run(&case.graph, &inputs)[0]) <= selftest::TOLERANCE
-    );
+    for (mode, gpu) in gpus() {
+        let case = case_of(Family::ConvTiled);
+        let off = [Family::ConvTiled, Family::ConvMatrix];
+        let families: Vec<Family> = Family::ALL.into_iter().filter(|family| !off.contains(family)).collect();
+        let model = compile(gpu, case.graph.clone(), &families).unwrap();
+        let inputs = case.inputs(2);
+        let made = model.run(&inputs).unwrap();
+        let wanted = &twin::run(&case.graph, &inputs)[0];
+        assert!(selftest::largest_error(made[0].f32().unwrap(), wanted) <= mode.tolerance(), "{}", mode.name);
+    }
 }
 
 /// Runs `model` on the first `count` rows of `inputs`.
@@ -93,35 +225,37 @@ fn some(model: &dyn Model, inputs: &[Tensor], start: usize, count: usize) -> Vec
 
 #[test]
 fn a_picture_gives_the_same_bits_in_every_batch() {
-    let Some(gpu) = gpu() else { return };
-    for case in cases::all() {
-        // More rows than a software adapter takes at a time, and than a tile has rows of a vector.
-        let rows = 37;
-        let inputs = case.inputs(rows);
-        let model = gpu.compile(case.graph.clone()).unwrap();
-        let all = some(&*model, &inputs, 0, rows);
-        let row = all.len() / rows;
-        for (start, count) in [(0, 1), (36, 1), (5, 7), (3, 16), (1, 36)] {
-            let part = some(&*model, &inputs, start, count);
-            assert_eq!(part, all[start * row..][..count * row], "{}: rows {start} to {}", case.name, start + count);
+    for (mode, gpu) in gpus() {
+        for case in cases::all() {
+            // More rows than a software adapter takes at a time, and than a tile has rows of a vector.
+            let rows = 37;
+            let inputs = case.inputs(rows);
+            let model = gpu.compile(case.graph.clone()).unwrap();
+            let all = some(&*model, &inputs, 0, rows);
+            let row = all.len() / rows;
+            for (start, count) in [(0, 1), (36, 1), (5, 7), (3, 16), (1, 36)] {
+                let part = some(&*model, &inputs, start, count);
+                let (name, end) = (case.name, start + count);
+                assert_eq!(part, all[start * row..][..count * row], "{name}, {}: rows {start} to {end}", mode.name);
+            }
         }
     }
 }
 
 #[test]
 fn a_batch_beyond_the_micro_batch_and_an_empty_one_run() {
-    let Some(gpu) = gpu() else { return };
-    let case = case_of(Family::Pool);
-    let model = GpuModel::compile(gpu.opener.engine().unwrap(), case.graph.clone(), &Family::ALL).unwrap();
-    let rows = usize::try_from(model.images_at_a_time()).unwrap() * 2 + 1;
-    let inputs = case.inputs(rows);
-    let made = model.run(&inputs).unwrap();
-    assert_eq!(made[0].rows(), rows);
-    assert_eq!(model.images_held(), Some(model.images_at_a_time()), "the batch was not cut");
-    assert!(
-        selftest::largest_error(made[0].f32().unwrap(), &twin::run(&case.graph, &inputs)[0]) <= selftest::TOLERANCE
-    );
-    assert_eq!(model.run(&case.inputs(0)).unwrap()[0].rows(), 0);
+    for (mode, gpu) in gpus() {
+        let case = case_of(Family::Pool);
+        let model = compile(gpu, case.graph.clone(), &Family::ALL).unwrap();
+        let rows = usize::try_from(model.images_at_a_time()).unwrap() * 2 + 1;
+        let inputs = case.inputs(rows);
+        let made = model.run(&inputs).unwrap();
+        assert_eq!(made[0].rows(), rows);
+        assert_eq!(model.images_held(), Some(model.images_at_a_time()), "the batch was not cut");
+        let wanted = &twin::run(&case.graph, &inputs)[0];
+        assert!(selftest::largest_error(made[0].f32().unwrap(), wanted) <= mode.tolerance());
+        assert_eq!(model.run(&case.inputs(0)).unwrap()[0].rows(), 0);
+    }
 }
 
 #[test]
@@ -150,7 +284,7 @@ fn a_lost_device_fails_one_call_and_is_opened_again() {
         return;
     }
     // One of its own, since the other tests need theirs.
-    let lost = Gpu::open(&Selector::Best).or_else(|_| Gpu::open(&Selector::Software)).unwrap();
+    let lost = open(MODES[0]).unwrap();
     let case = case_of(Family::ConvTiled);
     let (model, inputs) = (lost.compile(case.graph.clone()).unwrap(), case.inputs(3));
     let before = some(&*model, &inputs, 0, 3);
@@ -263,11 +397,11 @@ fn small_networks_agree_with_the_twins_and_with_themselves_unfused() {
         let wanted = twin::run(&unfused, &inputs);
         let fused = twin::run(&graph, &inputs);
         assert!(selftest::largest_error(&fused[0], &wanted[0]) < 1e-5, "{name}: the passes changed the result");
-        let Some(gpu) = gpu() else { continue };
-        for graph in [graph, unfused] {
-            let made = gpu.compile(graph).unwrap().run(&inputs).unwrap();
-            let error = selftest::largest_error(made[0].f32().unwrap(), &wanted[0]);
-            assert!(error <= selftest::TOLERANCE, "{name}: {error}");
+        for (mode, gpu) in gpus() {
+            for graph in [&graph, &unfused] {
+                let made = gpu.compile(graph.clone()).unwrap().run(&inputs).unwrap();
+                mode.check(name, made[0].f32().unwrap(), &wanted[0]);
+            }
         }
     }
 }
@@ -294,12 +428,12 @@ fn agrees_with_onnx_runtime(model: &Path, folder: &Path) {
     let wanted = output.f32().unwrap();
     assert_eq!(graph.outputs[0].shape, output.shape()[1..], "{name}");
     let error = selftest::largest_error(&twin::run(&graph, std::slice::from_ref(&input))[0], wanted);
-    assert!(error <= selftest::TOLERANCE, "{name}: the twins are wrong by {error}");
-    let Some(gpu) = gpu() else { return };
-    let made = gpu.open(model).unwrap().run(&[input]).unwrap();
-    assert_eq!(made[0].shape(), output.shape(), "{name}");
-    let error = selftest::largest_error(made[0].f32().unwrap(), wanted);
-    assert!(error <= selftest::TOLERANCE, "{name}: the device is wrong by {error}");
+    assert!(error <= selftest::tolerance(Precision::Single), "{name}: the twins are wrong by {error}");
+    for (mode, gpu) in gpus() {
+        let made = gpu.open(model).unwrap().run(std::slice::from_ref(&input)).unwrap();
+        assert_eq!(made[0].shape(), output.shape(), "{name}");
+        mode.check(&name.to_string(), made[0].f32().unwrap(), wanted);
+    }
 }
 
 fn reference() -> PathBuf {

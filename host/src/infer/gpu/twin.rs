@@ -4,6 +4,7 @@
 //! the reference of the self-test and of the tests, written to be read; they are not fast.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::super::graph::{
     Conv, Dims, Gather, Graph, Operation, Operator, Pointwise, Pool, PoolKind, Source, Step, ValueId,
@@ -54,7 +55,17 @@ fn perform(graph: &Graph, step: &Step, inputs: &[Tensor], values: &[Vec<f32>], b
     };
     let (x, from) = read(0);
     let mut y = match &step.operation {
-        Operation::Conv(conv) if conv.groups == 1 => conv_tiled(conv, &x, from, to),
+        Operation::Conv(conv) if conv.groups == 1 => {
+            let mut y = conv_tiled(conv, &x, from, to);
+            if let (Some(second), Source::Value(id)) = (&conv.shortcut, step.inputs[step.inputs.len() - 1]) {
+                let (mut x, from) = (values[id].clone(), graph.values[id]);
+                apply(&second.before, &mut x, from, |_| unreachable!("no operands; this is a bug"));
+                let (weights, bias) = (Arc::clone(&second.weights), vec![0.0; conv.bias.len()]);
+                let second = Conv { weights, bias, window: second.window, groups: 1, shortcut: None };
+                y.iter_mut().zip(conv_tiled(&second, &x, from, to)).for_each(|(sum, more)| *sum += more);
+            }
+            y
+        }
         Operation::Conv(conv) => conv_grouped(conv, &x, from, to),
         Operation::Pool(layer) => pool(layer, &x, from, to),
         Operation::Gather(rule) => gather(rule, &x, batch),
@@ -79,6 +90,8 @@ fn apply<'a>(work: &[Pointwise], y: &mut [f32], dims: Dims, operand: impl Fn(Val
                 }
             }
             Pointwise::Clip { low, high } => y.iter_mut().for_each(|v| *v = v.max(*low).min(*high)),
+            Pointwise::Sigmoid => y.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
+            Pointwise::HardSwish => y.iter_mut().for_each(|v| *v *= (*v / 6.0 + 0.5).clamp(0.0, 1.0)),
             Pointwise::Combine { with, operator, swapped } => {
                 let (other, size) = operand(*with);
                 for (image, picture) in y.chunks_mut(dims.len()).enumerate() {

@@ -13,6 +13,7 @@
 //! Values are stored picture by picture with their channels last (N, height, width, channels), whatever order the file
 //! uses; a vector is one pixel. Batch is always the first dimension, and no step mixes pictures.
 
+pub mod cost;
 mod lower;
 pub mod passes;
 pub mod plan;
@@ -101,7 +102,7 @@ pub struct Step {
     pub node: String,
     /// The main work.
     pub operation: Operation,
-    /// What it reads: one source, but two for [`Operation::Concat`].
+    /// What it reads: one source, but two for [`Operation::Concat`] and for convolutions with a shortcut.
     pub inputs: Vec<Source>,
     /// Done to each number read, before the operation and before its padding. Never contains [`Pointwise::Combine`].
     pub before: Vec<Pointwise>,
@@ -148,6 +149,20 @@ pub struct Conv {
     pub window: Window,
     /// How many groups the channels fall into; each output channel reads its own group's inputs.
     pub groups: usize,
+    /// Another convolution, whose results are added before the step's `after`.
+    pub shortcut: Option<Shortcut>,
+}
+
+/// The convolution in the shortcut of a residual block, computed together with the block's last one. Both have one group
+/// and the same outputs; it reads the step's second input, and its bias is part of the first one's.
+#[derive(Clone, Debug)]
+pub struct Shortcut {
+    /// As those of [`Conv`].
+    pub weights: Arc<Vec<f32>>,
+    /// The kernel and how it moves.
+    pub window: Window,
+    /// Done to each number read, as a step's `before`.
+    pub before: Vec<Pointwise>,
 }
 
 /// A pooling layer.
@@ -238,6 +253,10 @@ pub enum Pointwise {
         /// The greatest.
         high: f32,
     },
+    /// One over one plus e to the minus number.
+    Sigmoid,
+    /// Times a sixth of itself plus a half, which counts as not below 0 and not above 1.
+    HardSwish,
     /// With the number of another value at the same place.
     Combine {
         /// The other value, of the same size, or one pixel that serves for all.

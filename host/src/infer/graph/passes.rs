@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Conv, Gather, Graph, Operation, Pointwise, PoolKind, Source, Step, ValueId};
+use super::{Conv, Gather, Graph, Operation, Operator, Pointwise, PoolKind, Shortcut, Source, Step, ValueId};
 
 /// The most operands that `after` of one step may have. Every WebGPU adapter binds eight storage buffers to a step, and
 /// the step needs five of them for itself.
@@ -17,6 +17,7 @@ pub fn optimise(graph: Graph) -> Graph {
     let graph = fuse_after(graph);
     let graph = fold_scales(graph);
     let graph = fuse_before(graph);
+    let graph = merge_shortcuts(graph);
     drop_unused(graph)
 }
 
@@ -218,9 +219,47 @@ fn try_fuse_before(graph: &mut Graph, at: usize) -> Option<()> {
     Some(())
 }
 
+/// The convolution in a residual block's shortcut becomes part of the block's last one, which adds its result first of all:
+/// the sum is made in one go, and the largest value of the block is neither written nor read again.
+pub fn merge_shortcuts(mut graph: Graph) -> Graph {
+    for at in 0..graph.steps.len() {
+        let _ = try_merge_shortcut(&mut graph, at);
+    }
+    drop_unused(graph)
+}
+
+fn try_merge_shortcut(graph: &mut Graph, at: usize) -> Option<()> {
+    let alone = |step: &Step| match &step.operation {
+        Operation::Conv(conv) => conv.groups == 1 && conv.shortcut.is_none() && step.inputs.len() == 1,
+        _ => false,
+    };
+    let step = &graph.steps[at];
+    let Some(Pointwise::Combine { with, operator: Operator::Add, .. }) = step.after.first() else { return None };
+    let (with, order, count) = (*with, writers(graph), uses(graph));
+    let other = graph.steps.get(order[with])?;
+    let again = step.after[1..].iter().any(|work| matches!(work, Pointwise::Combine { with: id, .. } if *id == with));
+    if !alone(step) || !alone(other) || !other.after.is_empty() || count[with] != 1 || again {
+        return None;
+    }
+    if graph.values[with] != graph.values[step.output] || !matches!(other.inputs[0], Source::Value(_)) {
+        return None;
+    }
+    let Operation::Conv(second) = &other.operation else { return None };
+    let (source, bias) = (other.inputs[0], second.bias.clone());
+    let shortcut =
+        Shortcut { weights: Arc::clone(&second.weights), window: second.window, before: other.before.clone() };
+    let step = &mut graph.steps[at];
+    let Operation::Conv(conv) = &mut step.operation else { return None };
+    conv.bias.iter_mut().zip(bias).for_each(|(bias, more)| *bias += more);
+    conv.shortcut = Some(shortcut);
+    step.inputs.push(source);
+    step.after.remove(0);
+    Some(())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{Axis, Dims, Operator, Output, Window};
+    use super::super::{Axis, Dims, Output, Window};
     use super::*;
     use crate::infer::Port;
     use crate::tensor::Element;
@@ -244,6 +283,7 @@ mod tests {
             bias: vec![1.0, 0.0],
             window: Window::pixel(),
             groups: 2,
+            shortcut: None,
         })
     }
 
@@ -328,6 +368,49 @@ mod tests {
             );
         }
         assert_eq!(made.steps[3].after, [add(4), add(1)]);
+    }
+
+    fn whole() -> Operation {
+        let conv = Conv {
+            weights: Arc::new(vec![1.0, 2.0, 3.0, 4.0]),
+            bias: vec![1.0, 0.5],
+            window: Window::pixel(),
+            groups: 1,
+            shortcut: None,
+        };
+        Operation::Conv(conv)
+    }
+
+    #[test]
+    fn the_convolution_in_a_shortcut_becomes_part_of_the_last_one() {
+        let norm = affine([1.0, 2.0], [0.0, 0.0]);
+        let made = optimise(graph(vec![
+            step(Operation::Softmax, 0, vec![], 1),
+            step(Operation::Pointwise, 1, vec![norm.clone(), RELU], 2),
+            step(whole(), 2, vec![], 3),
+            step(whole(), 2, vec![RELU], 4),
+            step(whole(), 4, vec![], 5),
+            step(Operation::Pointwise, 3, vec![add(5), add(1), RELU], 6),
+        ]));
+        assert_eq!(made.steps.len(), 4, "load, softmax, two convolutions: {made:?}");
+        let last = &made.steps[3];
+        let Operation::Conv(Conv { shortcut: Some(shortcut), bias, .. }) = &last.operation else { panic!("{last:?}") };
+        assert_eq!((last.inputs.as_slice(), bias.as_slice()), (&[Source::Value(4), Source::Value(1)][..], &[2.0, 1.0][..]));
+        assert_eq!((last.before.len(), shortcut.before.as_slice()), (0, &[norm, RELU][..]));
+        assert_eq!(last.after, [add(1), RELU]);
+    }
+
+    #[test]
+    fn a_shortcut_that_others_read_or_that_is_subtracted_stays() {
+        let subtract = Pointwise::Combine { with: 1, operator: Operator::Subtract, swapped: false };
+        for (last, work) in [(4, add(1)), (3, subtract)] {
+            let mut steps = vec![step(whole(), 0, vec![], 1), step(whole(), 0, vec![], 2)];
+            steps.push(step(Operation::Pointwise, 2, vec![work], 3));
+            steps.extend((last == 4).then(|| step(Operation::Softmax, 1, vec![add(3)], 4)));
+            let made = optimise(graph(steps));
+            let merged = |step: &Step| matches!(&step.operation, Operation::Conv(conv) if conv.shortcut.is_some());
+            assert!(!made.steps.iter().any(merged), "{made:?}");
+        }
     }
 
     #[test]

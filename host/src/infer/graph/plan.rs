@@ -1,9 +1,9 @@
 //! A graph → which buffer holds which value: few buffers, each used again as soon as nobody reads it any more.
 //!
-//! No step reads and writes the same buffer, which is what GPUs ask for. Sizes are elements of one picture, as the
-//! caller counts them; nothing is allocated here.
+//! No step reads and writes the same buffer, which is what GPUs ask for. Sizes are those of one picture, in
+//! whatever the caller counts; nothing is allocated here.
 
-use super::{Dims, Graph, ValueId};
+use super::{Graph, ValueId};
 
 /// The buffers of a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,12 +15,12 @@ pub struct Plan {
 }
 
 /// Plans `graph`, in which a value takes `size` elements per picture.
-pub fn plan(graph: &Graph, size: impl Fn(Dims) -> usize) -> Plan {
+pub fn plan(graph: &Graph, size: impl Fn(ValueId) -> usize) -> Plan {
     let last_read = last_reads(graph);
     let mut made = Plan { buffers: Vec::new(), buffer_of: vec![None; graph.values.len()] };
     let mut free: Vec<usize> = Vec::new();
     for (at, step) in graph.steps.iter().enumerate() {
-        let wanted = size(graph.values[step.output]);
+        let wanted = size(step.output);
         let chosen = take_best(&mut free, &made.buffers, wanted).unwrap_or_else(|| {
             made.buffers.push(wanted);
             made.buffers.len() - 1
@@ -60,7 +60,7 @@ fn take_best(free: &mut Vec<usize>, sizes: &[usize], wanted: usize) -> Option<us
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Operation, Output, Pointwise, Source, Step, passes};
+    use super::super::{Dims, Operation, Output, Pointwise, Source, Step, passes};
     use super::*;
     use crate::infer::Port;
     use crate::tensor::Element;
@@ -96,13 +96,13 @@ mod tests {
             &[4, 8, 4, 2],
             vec![step(None, None, 0), step(Some(0), None, 1), step(Some(1), None, 2), step(Some(2), None, 3)],
         );
-        let made = plan(&chain, Dims::len);
+        let made = plan(&chain, |id| chain.values[id].len());
         assert_eq!(made.buffers.len(), 2);
         let residual = graph(
             &[4; 4],
             vec![step(None, None, 0), step(Some(0), None, 1), step(Some(1), None, 2), step(Some(2), Some(0), 3)],
         );
-        assert_eq!(plan(&residual, Dims::len).buffers.len(), 3);
+        assert_eq!(plan(&residual, |id| residual.values[id].len()).buffers.len(), 3);
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
                 .collect();
             let sizes: Vec<usize> = (0..count).map(|_| 1 + random(9)).collect();
             let graph = passes::drop_unused(graph(&sizes, steps));
-            let made = plan(&graph, Dims::len);
+            let made = plan(&graph, |id| graph.values[id].len());
             let mut holds = vec![None; made.buffers.len()];
             for step in &graph.steps {
                 for id in step.reads() {

@@ -1,5 +1,6 @@
 // In front of every kernel; behind it come the generated functions `before`, `after` and, where a kernel reads single
-// numbers, `number_at`. Names in capitals are constants of the step, written in front of this by `kernel.rs`.
+// numbers, `number_at`. Names in capitals are constants of the step, written in front of this by `kernel/text.rs`;
+// `Source`, `Second`, `Weight` and `Result` are quads of 32- or 16-bit floats.
 //
 // A value is stored picture by picture, pixel by pixel, as quads of four channels. The channels that fill up the last
 // quad are always zero: `store` sees to it, and every kernel may rely on it.
@@ -10,17 +11,16 @@ struct Run {
 }
 
 @group(0) @binding(0) var<uniform> run: Run;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<Result>;
 
 // The number of this invocation, counted through a grid of two dimensions: one alone has too few workgroups.
 fn linear(group: vec3<u32>, groups: vec3<u32>, local: u32) -> u32 {
     return (group.y * groups.x + group.x) * THREADS + local;
 }
 
-// Writes a result after the pointwise work that follows it. `at` counts quads over all pictures.
-fn store(v: vec4<f32>, at: u32) {
-    let q = at % OUT_Q;
+// Writes quad `q` of a pixel after the pointwise work that follows it. `at` counts quads over all pictures.
+fn store(v: vec4<f32>, at: u32, q: u32) {
     let done = after(v, at, q);
     let channel = vec4<u32>(0u, 1u, 2u, 3u) + vec4<u32>(4u * q);
-    y[at] = select(vec4<f32>(0.0), done, channel < vec4<u32>(OUT_C));
+    y[at] = Result(select(vec4<f32>(0.0), done, channel < vec4<u32>(OUT_C)));
 }

@@ -1,7 +1,7 @@
 // The channels of two sources, side by side: FIRST_C of the first, then those of the second. Twin: `concat` in twin.rs.
 
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> second: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Source>;
+@group(0) @binding(5) var<storage, read> second: array<Second>;
 
 @compute @workgroup_size(THREADS)
 fn concat(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -16,13 +16,13 @@ fn concat(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     for (var lane = 0u; lane < 4u; lane += 1u) {
         let c = 4u * q + lane;
         if c < FIRST_C {
-            let v4 = x[pixel * IN_Q + c / 4u];
+            let v4 = vec4<f32>(x[pixel * IN_Q + c / 4u]);
             v[lane] = v4[c % 4u];
         } else if c < OUT_C {
             let d = c - FIRST_C;
-            let v4 = second[pixel * SECOND_Q + d / 4u];
+            let v4 = vec4<f32>(second[pixel * SECOND_Q + d / 4u]);
             v[lane] = v4[d % 4u];
         }
     }
-    store(v, at);
+    store(v, at, q);
 }

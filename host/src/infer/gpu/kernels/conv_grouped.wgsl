@@ -1,12 +1,12 @@
 // Convolution in groups of any size, one included: each invocation makes one quad of output channels, which may read from four groups.
 // Twin: `conv_grouped` in twin.rs.
 
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> weights: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Source>;
+@group(0) @binding(4) var<storage, read> weights: array<Weight>;
 
 // Channel `c` of the pixel whose first quad is `base`.
 fn channel(base: u32, c: u32) -> f32 {
-    let v = before(x[base + c / 4u], c / 4u);
+    let v = before(vec4<f32>(x[base + c / 4u]), c / 4u);
     return v[c % 4u];
 }
 
@@ -37,8 +37,8 @@ fn conv_grouped(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
             if ONE_GROUP_PER_QUAD == 0u {
                 v = vec4<f32>(v.x, channel(base, first.y + i), channel(base, first.z + i), channel(base, first.w + i));
             }
-            sum = fma(v, weights[packed + i], sum);
+            sum = fma(v, vec4<f32>(weights[packed + i]), sum);
         }
     }
-    store(sum, at);
+    store(sum, at, q);
 }

@@ -1,43 +1,81 @@
 // Convolution in one group as a product of matrices that are never written down: rows are output pixels of all pictures,
-// columns output channels, and the inner dimension runs over taps and input channels. Each workgroup makes TILE_ROWS ×
+// columns output channels, and the inner dimension runs over taps and input channels, then over those of the shortcut. Each workgroup makes TILE_ROWS ×
 // 4·TILE_Q results from slices of STEP_Q quads that it keeps in workgroup memory; each invocation makes ROWS × 4.
 // Twin: `conv_tiled` in twin.rs.
 //
 // Each result is the same sum in the same order wherever its pixel falls in a tile, so it does not depend on the batch.
 
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> weights: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Source>;
+@group(0) @binding(4) var<storage, read> weights: array<Weight>;
+{%- if shortcut %}
+@group(0) @binding(5) var<storage, read> second: array<Second>;
+{%- endif %}
 
 const LANES: u32 = TILE_ROWS / ROWS;
 const ROW_LOADS: u32 = (TILE_ROWS * STEP_Q + THREADS - 1u) / THREADS;
 const WEIGHT_LOADS: u32 = (4u * STEP_Q * TILE_Q + THREADS - 1u) / THREADS;
-const INNER_Q: u32 = KERNEL_H * KERNEL_W * IN_Q;
+const FIRST_Q: u32 = KERNEL_H * KERNEL_W * IN_Q;
+{%- if shortcut %}
+const INNER_Q: u32 = FIRST_Q + SECOND_KERNEL_H * SECOND_KERNEL_W * SECOND_IN_Q;
+{%- else %}
+const INNER_Q: u32 = FIRST_Q;
+{%- endif %}
 const SLICES: u32 = (INNER_Q + STEP_Q - 1u) / STEP_Q;
 
 // Slice by slice: quads of inputs, [inner quad][row]; quads of weights, [inner number][output quad].
 var<workgroup> row_slice: array<vec4<f32>, TILE_ROWS * STEP_Q>;
 var<workgroup> weight_slice: array<vec4<f32>, 4u * STEP_Q * TILE_Q>;
 
-// Inner quad `inner` of output pixel `row`, zero in the padding and beyond the end.
-fn input_quad(row: u32, inner: u32) -> vec4<f32> {
+// Inner quad `inner` of output pixel `row`, zero in the padding.
+fn first_quad(row: u32, inner: u32) -> vec4<f32> {
     let tap = inner / IN_Q;
     let q = inner % IN_Q;
     let image = row / (OUT_H * OUT_W);
     let pixel = row % (OUT_H * OUT_W);
     let iy = i32(pixel / OUT_W * STRIDE_H + tap / KERNEL_W * DILATION_H) - i32(BEFORE_H);
     let ix = i32(pixel % OUT_W * STRIDE_W + tap % KERNEL_W * DILATION_W) - i32(BEFORE_W);
-    let inside = row < run.images * OUT_H * OUT_W && inner < INNER_Q
-        && iy >= 0 && iy < i32(IN_H) && ix >= 0 && ix < i32(IN_W);
+    let inside = row < run.images * OUT_H * OUT_W && iy >= 0 && iy < i32(IN_H) && ix >= 0 && ix < i32(IN_W);
     if !inside {
         return vec4<f32>(0.0);
     }
-    return before(x[((image * IN_H + u32(iy)) * IN_W + u32(ix)) * IN_Q + q], q);
+    return before(vec4<f32>(x[((image * IN_H + u32(iy)) * IN_W + u32(ix)) * IN_Q + q]), q);
+}
+
+{%- if shortcut %}
+// The same of the shortcut.
+fn second_quad(row: u32, inner: u32) -> vec4<f32> {
+    let tap = inner / SECOND_IN_Q;
+    let q = inner % SECOND_IN_Q;
+    let image = row / (OUT_H * OUT_W);
+    let pixel = row % (OUT_H * OUT_W);
+    let iy = i32(pixel / OUT_W * SECOND_STRIDE_H + tap / SECOND_KERNEL_W * SECOND_DILATION_H) - i32(SECOND_BEFORE_H);
+    let ix = i32(pixel % OUT_W * SECOND_STRIDE_W + tap % SECOND_KERNEL_W * SECOND_DILATION_W) - i32(SECOND_BEFORE_W);
+    let inside = row < run.images * OUT_H * OUT_W && iy >= 0 && iy < i32(SECOND_IN_H) && ix >= 0 && ix < i32(SECOND_IN_W);
+    if !inside {
+        return vec4<f32>(0.0);
+    }
+    return second_before(vec4<f32>(second[((image * SECOND_IN_H + u32(iy)) * SECOND_IN_W + u32(ix)) * SECOND_IN_Q + q]), q);
+}
+
+{%- endif %}
+fn input_quad(row: u32, inner: u32) -> vec4<f32> {
+    if inner >= INNER_Q {
+        return vec4<f32>(0.0);
+    }
+{%- if shortcut %}
+    if inner >= FIRST_Q {
+        return second_quad(row, inner - FIRST_Q);
+    }
+{%- endif %}
+    return first_quad(row, inner);
 }
 
 @compute @workgroup_size(THREADS)
-fn conv_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let first_row = group.x * TILE_ROWS;
-    let first_q = group.y * TILE_Q;
+fn conv_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+              @builtin(local_invocation_index) local: u32) {
+    let tile = group.y * groups.x + group.x;
+    let first_row = tile / COLUMNS * TILE_ROWS;
+    let first_q = tile % COLUMNS * TILE_Q;
     let lane = local / TILE_Q;
     let column = local % TILE_Q;
     var sums: array<vec4<f32>, ROWS>;
@@ -60,7 +98,7 @@ fn conv_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
                 let q = first_q + at % TILE_Q;
                 var w = vec4<f32>(0.0);
                 if inner < 4u * INNER_Q && q < OUT_Q {
-                    w = weights[inner * OUT_Q + q];
+                    w = vec4<f32>(weights[inner * OUT_Q + q]);
                 }
                 weight_slice[at] = w;
             }
@@ -86,7 +124,7 @@ fn conv_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     for (var r = 0u; r < ROWS; r += 1u) {
         let row = first_row + lane + r * LANES;
         if row < run.images * OUT_H * OUT_W && q < OUT_Q {
-            store(sums[r], row * OUT_Q + q);
+            store(sums[r], row * OUT_Q + q, q);
         }
     }
 }

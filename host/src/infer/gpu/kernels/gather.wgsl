@@ -34,5 +34,5 @@ fn gather(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
             v[lane] = picked(image, pixel * OUT_C + c);
         }
     }
-    store(v, at);
+    store(v, at, q);
 }

@@ -1,7 +1,7 @@
 // The largest or the mean of windows, one quad per invocation. KIND: 0 the largest, 1 the mean over the picture, 2 the
 // mean over picture and padding. Twin: `pool` in twin.rs.
 
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Source>;
 
 // How many of a window's places along one axis lie before `end`; only these count in a padded mean.
 fn counted(start: u32, taps: u32, dilation: u32, end: u32) -> u32 {
@@ -30,19 +30,19 @@ fn pool(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             if iy < 0 || iy >= i32(IN_H) || ix < 0 || ix >= i32(IN_W) {
                 continue;
             }
-            let v = before(x[((image * IN_H + u32(iy)) * IN_W + u32(ix)) * IN_Q + q], q);
+            let v = before(vec4<f32>(x[((image * IN_H + u32(iy)) * IN_W + u32(ix)) * IN_Q + q]), q);
             largest = max(largest, v);
             sum += v;
             inside += 1u;
         }
     }
     if KIND == 0u {
-        store(largest, at);
+        store(largest, at, q);
         return;
     }
     if KIND == 2u {
         inside = counted(top, KERNEL_H, DILATION_H, IN_H + BEFORE_H + AFTER_H)
             * counted(left, KERNEL_W, DILATION_W, IN_W + BEFORE_W + AFTER_W);
     }
-    store(sum / f32(inside), at);
+    store(sum / f32(inside), at, q);
 }

@@ -1,7 +1,7 @@
 // Softmax over the channels of each pixel: one workgroup per pixel, whose invocations share its quads. The sums are made
 // in an order that depends on the channels alone. Twin: `softmax` in twin.rs.
 
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Source>;
 
 var<workgroup> shared_part: array<f32, THREADS>;
 
@@ -18,7 +18,7 @@ fn softmax(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let base = select(0u, row * OUT_Q, exists);
     var part = LOWEST;
     for (var q = local; q < OUT_Q; q += THREADS) {
-        let v = select(vec4<f32>(LOWEST), x[base + q], kept(q));
+        let v = select(vec4<f32>(LOWEST), vec4<f32>(x[base + q]), kept(q));
         part = max(part, max(max(v.x, v.y), max(v.z, v.w)));
     }
     shared_part[local] = part;
@@ -33,7 +33,7 @@ fn softmax(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     workgroupBarrier();
     part = 0.0;
     for (var q = local; q < OUT_Q; q += THREADS) {
-        let v = select(vec4<f32>(0.0), exp(x[base + q] - largest), kept(q));
+        let v = select(vec4<f32>(0.0), exp(vec4<f32>(x[base + q]) - largest), kept(q));
         part += (v.x + v.y) + (v.z + v.w);
     }
     shared_part[local] = part;
@@ -47,7 +47,7 @@ fn softmax(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let sum = shared_part[0];
     if exists {
         for (var q = local; q < OUT_Q; q += THREADS) {
-            store(exp(x[base + q] - largest) / sum, base + q);
+            store(exp(vec4<f32>(x[base + q]) - largest) / sum, base + q, q);
         }
     }
 }

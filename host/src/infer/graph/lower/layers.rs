@@ -30,7 +30,7 @@ pub(super) fn conv(lowering: &mut Lowering, node: &Node) -> Lowered<Held> {
     }
     let (window, [height, width]) = window(node, dims, [rows, columns])?;
     lowering.spend(weights.len() + bias.len())?;
-    let operation = Operation::Conv(Conv { weights, bias, window, groups });
+    let operation = Operation::Conv(Conv { weights, bias, window, groups, shortcut: None });
     let value = lowering.push(operation, vec![Source::Value(view.value)], Dims { height, width, channels: outputs })?;
     Ok(Held::Tensor(View { value, order: CHANNELS_FIRST, flat: false }))
 }
@@ -169,7 +169,7 @@ fn connect(lowering: &mut Lowering, node: &Node, matrix: &Matrix, bias: Vec<f32>
     }
     let weights = in_picture_order(matrix, view.order, dims);
     lowering.spend(weights.len() + bias.len())?;
-    let conv = Conv { weights: Arc::new(weights), bias, window: Window::whole([dims.height, dims.width]), groups: 1 };
+    let conv = Conv { weights: Arc::new(weights), bias, window: Window::whole([dims.height, dims.width]), groups: 1, shortcut: None };
     let value = lowering.push(Operation::Conv(conv), vec![Source::Value(view.value)], Dims::vector(matrix.outputs))?;
     Ok(Held::Tensor(View { value, order: super::CHANNELS_LAST, flat: true }))
 }

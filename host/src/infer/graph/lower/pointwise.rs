@@ -11,6 +11,30 @@ pub(super) fn relu(lowering: &mut Lowering, node: &Node) -> Lowered<Held> {
     lowering.push_pointwise(view, Pointwise::Clip { low: 0.0, high: f32::INFINITY })
 }
 
+/// Functions of one number without settings.
+pub(super) fn single(lowering: &mut Lowering, node: &Node) -> Lowered<Held> {
+    let view = lowering.tensor(node, 0)?;
+    let work = if node.operation == "HardSwish" { Pointwise::HardSwish } else { Pointwise::Sigmoid };
+    lowering.push_pointwise(view, work)
+}
+
+/// A straight line between 0 and 1: a scale and a shift, then bounds, so that the line becomes part of a convolution.
+pub(super) fn hard_sigmoid(lowering: &mut Lowering, node: &Node) -> Lowered<Held> {
+    let view = lowering.tensor(node, 0)?;
+    let (alpha, beta) = (node.float("alpha", 0.2), node.float("beta", 0.5));
+    for (name, setting) in [("alpha", alpha), ("beta", beta)] {
+        if !setting.is_finite() {
+            return Err(format!("`{name}` must be a finite number"));
+        }
+    }
+    let channels = lowering.dims(view).channels;
+    let line = Pointwise::Affine { scale: vec![alpha; channels], shift: vec![beta; channels] };
+    match lowering.push_pointwise(view, line)? {
+        Held::Tensor(view) => lowering.push_pointwise(view, Pointwise::Clip { low: 0.0, high: 1.0 }),
+        held => Ok(held),
+    }
+}
+
 /// Clips to bounds, which are settings before version 11 and inputs since.
 pub(super) fn clip(lowering: &mut Lowering, node: &Node) -> Lowered<Held> {
     let view = lowering.tensor(node, 0)?;

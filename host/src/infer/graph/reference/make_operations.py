@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Writes small ONNX models with inputs, and the outputs that ONNX Runtime computes for them, into operations/ beside this
-file: one folder per case with model.onnx, input_0.pb and output_0.pb, the layout of the ONNX standard's own tests.
+file: one folder per case with model.onnx, input_0.pb and output_N.pb, the layout of the ONNX standard's own tests.
 
-The engine's tests run every folder. A new operation gets its cases here; run this again and check the folders in.
+The engine's tests run every folder. A new operation gets its cases here, behind the others: random numbers follow on from
+case to case, so that those before keep theirs. Run this again and check the folders in.
 
-usage: make_operations.py
+usage: make_operations.py [NAME]...    only the cases of these names, or all
 needs: numpy, onnx, onnxruntime
 """
-import pathlib, shutil
+import pathlib, shutil, sys
 import numpy as np, onnx, onnxruntime as ort
 from onnx import TensorProto as T, helper as h, numpy_helper as nh
 
@@ -26,25 +27,29 @@ def ints(*values):
 
 
 def node(kind, inputs, output="y", **attributes):
-    return h.make_node(kind, inputs.split(), [output], **attributes)
+    return h.make_node(kind, inputs.split(), output.split(), **attributes)
 
 
-def write(name, nodes, constants=None, x=None, opset=17, fixed_batch=False):
+def write(name, nodes, constants=None, x=None, opset=17, fixed_batch=False, outputs=(("y", T.FLOAT),)):
     x = floats(2, *PICTURE) if x is None else x
     constants = [nh.from_array(a, n) for n, a in (constants or {}).items()]
     shape = [2 if fixed_batch else "N", *x.shape[1:]]
+    if len(sys.argv) > 1 and name not in sys.argv[1:]:
+        return
     graph = h.make_graph(nodes, name, [h.make_tensor_value_info("x", TYPES[x.dtype], shape)],
-                         [h.make_tensor_value_info("y", T.FLOAT, None)], constants)
+                         [h.make_tensor_value_info(y, element, None) for y, element in outputs], constants)
     model = h.make_model(graph, opset_imports=[h.make_opsetid("", opset)], ir_version=8)
     model = onnx.shape_inference.infer_shapes(model)
     onnx.checker.check_model(model)
-    y = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    made = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
     folder = OUT / name
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     onnx.save(model, folder / "model.onnx")
     (folder / "input_0.pb").write_bytes(nh.from_array(x, "x").SerializeToString())
-    (folder / "output_0.pb").write_bytes(nh.from_array(y, "y").SerializeToString())
-    print(f"{name}: {x.shape} -> {y.shape}")
+    for at, (y, (output, _)) in enumerate(zip(made, outputs, strict=True)):
+        (folder / f"output_{at}.pb").write_bytes(nh.from_array(y, output).SerializeToString())
+    print(f"{name}: {x.shape} -> {', '.join(str(y.shape) for y in made)}")
 
 
 def convolutions():
@@ -139,7 +144,40 @@ def nothing():
                                          node("Identity", "a", "i"), node("Dropout", "i")])
 
 
+def gates():
+    far = floats(2, *PICTURE) * np.float32(30)
+    write("sigmoid", [node("Sigmoid", "x")], x=far)
+    write("hard-sigmoid", [node("HardSigmoid", "x")], x=far)
+    write("hard-sigmoid-settings", [node("HardSigmoid", "x", alpha=0.04, beta=-0.3)], x=far)
+    write("hard-swish", [node("HardSwish", "x")], x=far)
+    # In the padding, and in the channels that fill up a device's quads, a gate makes more than nothing of zero.
+    for name in ("Sigmoid", "HardSigmoid", "HardSwish"):
+        write(f"{name.lower()}-convolved", [node("Mul", "x two", "d"), node(name, "d", "g"), node("Conv", "g w", pads=[1] * 4)],
+              {"two": np.float32(2), "w": floats(5, 3, 3, 3)})
+    write("mobilenet-block", [node("Conv", "x w b", "c"), node("HardSwish", "c", "h"), node("GlobalAveragePool", "h", "p"), node("Conv", "p v", "e"),
+                              node("HardSigmoid", "e", "s", alpha=1 / 6), node("Mul", "s h", "m"), node("Sigmoid", "m", "n"), node("Add", "n m")],
+          {"w": floats(6, 3, 3, 3), "b": floats(6), "v": floats(6, 6, 1, 1)})
+
+
+BOTH = (("y", T.FLOAT), ("i", T.INT64))
+
+
+def largest():
+    x = floats(3, 101)
+    write("top-k", [node("TopK", "x k", "y i")], {"k": ints(5)}, x, outputs=BOTH)
+    write("top-k-one", [node("TopK", "x k", "y i", axis=1, largest=1, sorted=1)], {"k": ints(1)}, x, outputs=BOTH)
+    write("top-k-before-10", [node("TopK", "x", "y i", k=7)], x=x, opset=9, outputs=BOTH)
+    # Of equal numbers the one that comes first.
+    write("top-k-all-of-ties", [node("TopK", "x k", "y i")], {"k": ints(21)}, np.round(x[:, :21]), outputs=BOTH)
+    write("top-k-values", [node("TopK", "x k", "v i"), node("Gemm", "v w", transB=1)], {"k": ints(6), "w": floats(4, 6)}, x)
+    write("top-k-indices", [node("TopK", "x k", "v i")], {"k": ints(6)}, x, outputs=BOTH[1:])
+    write("softmax-top-k", [node("Gemm", "x w", "l", transB=1), node("Softmax", "l", "p"), node("TopK", "p k", "y i")],
+          {"w": floats(37, 101), "k": ints(5)}, x, outputs=BOTH)
+    write("top-k-of-pixels", [node("Conv", "x w", "c"), node("TopK", "c k", "y i", axis=1)], {"w": floats(9, 3, 3, 3), "k": ints(3)}, outputs=BOTH)
+
+
 if __name__ == "__main__":
-    shutil.rmtree(OUT, ignore_errors=True)
-    for group in (convolutions, pools, blocks, heads, preprocessing, nothing):
+    if len(sys.argv) == 1:
+        shutil.rmtree(OUT, ignore_errors=True)
+    for group in (convolutions, pools, blocks, heads, preprocessing, nothing, gates, largest):
         group()
