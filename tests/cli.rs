@@ -32,7 +32,7 @@ fn said(place: &Place, arguments: &[&str]) -> String {
 #[test]
 fn help_is_what_it_was() {
     let place = Place::new();
-    for verb in ["", "run", "check", "devices", "demo"] {
+    for verb in ["", "run", "check", "devices", "bench", "demo"] {
         let arguments: Vec<_> = [verb, "--help"].into_iter().filter(|a| !a.is_empty()).collect();
         let name = if verb.is_empty() { "help.txt".to_owned() } else { format!("help-{verb}.txt") };
         let text = said(&place, &arguments);
@@ -98,6 +98,14 @@ fn every_golden_file_is_compared() {
     let names = std::fs::read_dir(root().join("tests/golden")).unwrap().map(|e| e.unwrap().path());
     let mut names: Vec<PathBuf> = names.map(|path| path.file_name().unwrap().into()).collect();
     names.sort();
-    let known = ["help-check.txt", "help-demo.txt", "help-devices.txt", "help-run.txt", "help.txt", "refusals.txt"];
+    let known = [
+        "help-bench.txt",
+        "help-check.txt",
+        "help-demo.txt",
+        "help-devices.txt",
+        "help-run.txt",
+        "help.txt",
+        "refusals.txt",
+    ];
     assert_eq!(names, known.map(PathBuf::from));
 }

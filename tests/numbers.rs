@@ -95,7 +95,12 @@ fn every_demo_picture_is_right_by_file_and_by_batch_on_every_engine() {
         return;
     }
     let labels = labels(&demo("model/resnet14v2-shapes.labels.txt"));
-    for engine in engines() {
+    // What a real GPU does unless it is told otherwise.
+    let halves = gpu().map(|gpu| Engine {
+        arguments: [gpu.arguments, vec!["--precision".into(), "half".into()]].concat(),
+        name: "gpu in 16 bits",
+    });
+    for engine in engines().into_iter().chain(halves) {
         let mut texts = Vec::new();
         for script in SCRIPTS {
             let place = Place::new();

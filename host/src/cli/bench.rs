@@ -222,6 +222,34 @@ fn print_pictures(pictures: &Pictures) {
     if let Some(part) = pictures.of_the_slower {
         say!("end to end is {part:.2} of the slower one of preparing and the model at that batch");
     }
+    print_split(pictures);
+}
+
+/// A trial beside what jobs do: for whoever has a GPU to decide by.
+fn print_split(pictures: &Pictures) {
+    let Some(split) = &pictures.split else {
+        if let Some(reason) = &pictures.split_left_out {
+            say!("split JPEG decoding (a trial that no job uses): left out: {reason}");
+        }
+        return;
+    };
+    let kilobytes = float(split.bytes_per_image) / 1e3;
+    say!(
+        "\nsplit JPEG decoding (a trial that no job uses): {} files, {kilobytes:.0} kB each to the device",
+        split.files
+    );
+    let mut table = Table::new(&["<", "images/s", "<slowest to fastest", "a core"]);
+    let rows = [
+        ("prepared by the cores alone", split.cores_alone),
+        ("entropy decoding by the cores", split.entropy_decoding),
+        ("and the rest by the device", split.divided),
+    ];
+    for (name, measured) in rows {
+        let [median, range] = rate(Some(measured));
+        let a_core = number(Some(measured.images_per_second / float(pictures.cores as u64)), 1);
+        table.row([name.to_owned(), median, range, a_core]);
+    }
+    table.print();
 }
 
 /// A median, and what it lies between.

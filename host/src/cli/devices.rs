@@ -86,7 +86,8 @@ mod gpu {
                 } else {
                     format!("instead of {}, {:.2} times as fast", found.untuned, untuned / best)
                 };
-                let wrong = if found.tried.1 > 0 { format!(", {} of them wrong", found.tried.1) } else { String::new() };
+                let wrong =
+                    if found.tried.1 > 0 { format!(", {} of them wrong", found.tried.1) } else { String::new() };
                 let (node, form, micros) = (&found.node, &found.form, best / 1e3);
                 say!("  {node}: {form}: {micros:.0} µs, {what} ({} forms tried{wrong})", found.tried.0);
             };
@@ -157,7 +158,8 @@ mod gpu {
 
 #[cfg(not(feature = "gpu"))]
 fn tune(named: &device::Named, _models: &[PathBuf]) -> anyhow::Result<u8> {
-    let _ = device::choose(&Request { device: Device::Gpu, named, model: None }).map_err(scorehost::service::ServiceError::Infer)?;
+    let _ = device::choose(&Request { device: Device::Gpu, named, model: None })
+        .map_err(scorehost::service::ServiceError::Infer)?;
     Ok(COMPLETED)
 }
 

@@ -8,10 +8,10 @@ use wasmtime::component::Component;
 
 use super::bindings::ScoringScriptPre;
 use super::cache::CompileCache;
-use crate::cache::hex;
 use super::engine::Engine;
 use super::state::State;
 use super::{CONTRACT_VERSION, ScriptError};
+use crate::cache::hex;
 
 /// The largest component taken, in bytes: several times the largest language runtime's.
 const MAX_SCRIPT_BYTES: u64 = 256 << 20;

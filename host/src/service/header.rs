@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::ServiceError;
+use crate::cache::hex;
 use crate::deployment::Deployment;
 use crate::job::record::{DeviceRecord, Digest};
-use crate::cache::hex;
 use crate::script::Script;
 use crate::store;
 

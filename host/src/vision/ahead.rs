@@ -271,13 +271,13 @@ impl Loader {
         self.spawn(move || {
             // Dropped last, or with the closure if it never runs.
             let _next = next;
-            prepared(&read_picture(&path, &limits)?, &recipe)
+            read_prepared(&path, &limits, &recipe)
         })
     }
 
     fn prepare_file(&self, path: PathBuf, recipe: Arc<Recipe>) -> Waiting<Prepared> {
         let limits = self.limits;
-        self.spawn(move || prepared(&read_picture(&path, &limits)?, &recipe))
+        self.spawn(move || read_prepared(&path, &limits, &recipe))
     }
 
     fn spawn<T: Send + Sync + 'static>(
@@ -339,6 +339,11 @@ impl Cursor {
 
 fn prepared(picture: &Picture, recipe: &Recipe) -> Result<Prepared, LoadError> {
     Ok(Prepared { row: super::prepare(picture, recipe)?, size: (picture.width(), picture.height()) })
+}
+
+fn read_prepared(path: &Path, limits: &Limits, recipe: &Recipe) -> Result<Prepared, LoadError> {
+    let (row, size) = super::decode_and_prepare(&read(path)?, limits, recipe)?;
+    Ok(Prepared { row, size })
 }
 
 fn read_picture(path: &Path, limits: &Limits) -> Result<Picture, LoadError> {

@@ -13,7 +13,10 @@ use super::{Format, Limits, Picture, VisionError, convert, ifd, jpeg};
 /// Columns and rows, from the headers alone.
 pub(super) fn size(format: Format, bytes: &[u8], limits: &Limits) -> Result<(u32, u32), VisionError> {
     let (width, height) = match format {
-        Format::Jpeg => jpeg::size(bytes, limits)?,
+        Format::Jpeg => {
+            let (width, height) = jpeg::open(bytes, limits)?.size();
+            (width as u32, height as u32)
+        }
         Format::Png => {
             let mut decoder = png_decoder(bytes, limits);
             let info = decoder.read_header_info().map_err(png_error)?;

@@ -14,10 +14,12 @@ mod prepare;
 mod recipe;
 mod resample;
 mod thumbnail;
+mod turn;
 mod wide;
 
+pub use jpeg::split::{Blocks, Floats, Split, Tap, floats, split};
 pub use picture::Picture;
-pub use prepare::{prepare, prepare_bytes_into, prepare_floats_into};
+pub use prepare::{decode_and_prepare, decode_floats_into, prepare, prepare_bytes_into, prepare_floats_into};
 pub use recipe::{Filter, Fit, Layout, Recipe};
 pub use thumbnail::thumbnail;
 

@@ -2,8 +2,31 @@
 //! What goes in: a decoder's pixels. What comes out: regions and upright copies. No resizing.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::VisionError;
+use super::wide::wide;
+
+/// Which part of a picture is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) columns: Range<usize>,
+    pub(super) rows: Range<usize>,
+}
+
+/// Cuts room for a row into its reds, greens and blues, which are `step` apart; what is over stays out.
+#[inline(always)]
+pub(super) fn channels_mut<T>(row: &mut [T], step: usize) -> [&mut [T]; 3] {
+    let (red, rest) = row.split_at_mut(step);
+    let (green, blue) = rest.split_at_mut(step);
+    [red, green, &mut blue[..step]]
+}
+
+/// As [`channels_mut`], to be read.
+#[inline(always)]
+pub(super) fn channels<T>(row: &[T], step: usize) -> [&[T]; 3] {
+    [&row[..step], &row[step..2 * step], &row[2 * step..3 * step]]
+}
 
 /// RGB pixels, row by row from the upper left, three bytes each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +69,20 @@ impl Picture {
     /// How the camera was held, 1 to 8 as EXIF counts; 1 is upright.
     pub fn orientation(&self) -> u8 {
         self.orientation
+    }
+
+    /// Some columns of row `y`: reds, greens and blues, each as long as there are columns.
+    pub(super) fn row(&self, y: usize, columns: &Range<usize>, [red, green, blue]: [&mut [u8]; 3]) {
+        let width = self.width as usize;
+        let pixels = &self.rgb.as_chunks::<3>().0[y * width..][..width][columns.clone()];
+        wide(
+            #[inline(always)]
+            || {
+                for (((pixel, r), g), b) in pixels.iter().zip(red).zip(green).zip(blue) {
+                    [*r, *g, *b] = *pixel;
+                }
+            },
+        );
     }
 
     /// A region of it, in its pixels as stored; it keeps the orientation.

@@ -1,19 +1,21 @@
 //! A picture and a recipe to one row of a model's input.
-//! What goes in: decoded pixels. What comes out: floats or bytes in the recipe's order, without a batch dimension.
+//! What goes in: decoded pixels, or a picture file. What comes out: floats or bytes in the recipe's order, without a
+//! batch dimension. Of a JPEG file only what the recipe keeps is transformed, and its pixels are never laid out whole.
 
 use std::cell::RefCell;
 
+use super::picture::Part;
 use super::recipe::Normalise;
-use super::resample::{self, Axis, Source};
-use super::{Fit, Layout, Picture, Recipe, VisionError};
+use super::resample::{Axis, Plan, Row, Scratch};
+use super::{Fit, Format, Layout, Limits, Picture, Recipe, VisionError, formats, guarded, jpeg, recognise};
 use crate::tensor::Tensor;
 
 /// Room for resizing that a thread keeps at most between pictures.
 const KEPT_BYTES: usize = 16 << 20;
 
 thread_local! {
-    /// The rows between the two passes of a resize: one allocation per thread instead of one per picture.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Room for the work of a resize: one allocation per thread instead of one per picture.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// The picture's row, of shape [`Recipe::row_shape`].
@@ -21,17 +23,16 @@ thread_local! {
 /// # Errors
 /// If the recipe cannot be followed, or the picture's proportions take too much memory.
 pub fn prepare(picture: &Picture, recipe: &Recipe) -> Result<Tensor, VisionError> {
-    let shape = recipe.row_shape().to_vec();
-    let tensor = if recipe.bytes {
-        let mut row = vec![0; recipe.row_len()];
-        prepare_bytes_into(picture, recipe, &mut row)?;
-        Tensor::from_u8(shape, row)
-    } else {
-        let mut row = vec![0.0; recipe.row_len()];
-        prepare_floats_into(picture, recipe, &mut row)?;
-        Tensor::from_f32(shape, row)
-    };
-    Ok(tensor.expect("the row was made with its shape's length; this is a bug"))
+    Ok(tensor(From::Picture(picture), recipe)?.0)
+}
+
+/// The row of the picture file `bytes`, and the picture's columns and rows as stored: what [`super::decode`] and then
+/// [`prepare`] make of it, in less time.
+///
+/// # Errors
+/// As [`super::decode`] and [`prepare`].
+pub fn decode_and_prepare(bytes: &[u8], limits: &Limits, recipe: &Recipe) -> Result<(Tensor, (u32, u32)), VisionError> {
+    tensor(From::File(bytes, limits), recipe)
 }
 
 /// Writes the picture's row of floats to `row`, [`Recipe::row_len`] of them.
@@ -39,18 +40,20 @@ pub fn prepare(picture: &Picture, recipe: &Recipe) -> Result<Tensor, VisionError
 /// # Errors
 /// If the recipe cannot be followed or keeps bytes, or `row` has another length.
 pub fn prepare_floats_into(picture: &Picture, recipe: &Recipe, row: &mut [f32]) -> Result<(), VisionError> {
-    check(recipe, false, row.len())?;
-    let normalise = recipe.normalise.map_or(Change::None, Change::of);
-    match resized(picture, recipe)? {
-        Resized::Bytes(pixels) => {
-            // All that a byte can become, by channel: one look instead of a division for each pixel.
-            let tables: [[f32; 256]; 3] =
-                std::array::from_fn(|c| std::array::from_fn(|value| normalise.apply(value as f32, c)));
-            arrange(&pixels, recipe, row, |value, channel| tables[channel][usize::from(value)]);
-        }
-        Resized::Floats(pixels) => arrange(&pixels, recipe, row, |value, channel| normalise.apply(value, channel)),
-    }
-    Ok(())
+    floats_into(From::Picture(picture), recipe, row).map(|_| ())
+}
+
+/// Writes the row of floats of the picture file `bytes` to `row`; the picture's columns and rows as stored.
+///
+/// # Errors
+/// As [`super::decode`] and [`prepare_floats_into`].
+pub fn decode_floats_into(
+    bytes: &[u8],
+    limits: &Limits,
+    recipe: &Recipe,
+    row: &mut [f32],
+) -> Result<(u32, u32), VisionError> {
+    floats_into(From::File(bytes, limits), recipe, row)
 }
 
 /// Writes the picture's row of bytes to `row`, [`Recipe::row_len`] of them.
@@ -58,14 +61,54 @@ pub fn prepare_floats_into(picture: &Picture, recipe: &Recipe, row: &mut [f32]) 
 /// # Errors
 /// If the recipe cannot be followed or does not keep bytes, or `row` has another length.
 pub fn prepare_bytes_into(picture: &Picture, recipe: &Recipe, row: &mut [u8]) -> Result<(), VisionError> {
+    bytes_into(From::Picture(picture), recipe, row).map(|_| ())
+}
+
+/// Where pixels come from.
+#[derive(Clone, Copy)]
+enum From<'a> {
+    Picture(&'a Picture),
+    File(&'a [u8], &'a Limits),
+}
+
+fn tensor(from: From, recipe: &Recipe) -> Result<(Tensor, (u32, u32)), VisionError> {
+    let shape = recipe.row_shape().to_vec();
+    let (tensor, size) = if recipe.bytes {
+        let mut row = vec![0; recipe.row_len()];
+        let size = bytes_into(from, recipe, &mut row)?;
+        (Tensor::from_u8(shape, row), size)
+    } else {
+        let mut row = vec![0.0; recipe.row_len()];
+        let size = floats_into(from, recipe, &mut row)?;
+        (Tensor::from_f32(shape, row), size)
+    };
+    Ok((tensor.expect("the row was made with its shape's length; this is a bug"), size))
+}
+
+fn floats_into(from: From, recipe: &Recipe, row: &mut [f32]) -> Result<(u32, u32), VisionError> {
+    check(recipe, false, row.len())?;
+    let normalise = recipe.normalise.map_or(Change::None, Change::of);
+    let tables = tables(recipe);
+    rows(from, recipe, &mut |i, pixels| match pixels {
+        Row::Bytes(rgb) => place(rgb, i, recipe, row, |value, channel| tables[channel][usize::from(value)]),
+        Row::Floats(rgb) => place(rgb, i, recipe, row, |value, channel| normalise.apply(value, channel)),
+    })
+}
+
+/// All that a byte can become, by channel: one look instead of a division for each pixel.
+pub(super) fn tables(recipe: &Recipe) -> [[f32; 256]; 3] {
+    let normalise = recipe.normalise.map_or(Change::None, Change::of);
+    std::array::from_fn(|c| std::array::from_fn(|value| normalise.apply(value as f32, c)))
+}
+
+fn bytes_into(from: From, recipe: &Recipe, row: &mut [u8]) -> Result<(u32, u32), VisionError> {
     check(recipe, true, row.len())?;
-    match resized(picture, recipe)? {
-        Resized::Bytes(pixels) => arrange(&pixels, recipe, row, |value, _| value),
-        Resized::Floats(pixels) => {
-            arrange(&pixels, recipe, row, |value, _| value.round_ties_even().clamp(0.0, 255.0) as u8);
+    rows(from, recipe, &mut |i, pixels| match pixels {
+        Row::Bytes(rgb) => place(rgb, i, recipe, row, |value, _| value),
+        Row::Floats(rgb) => {
+            place(rgb, i, recipe, row, |value, _| value.round_ties_even().clamp(0.0, 255.0) as u8);
         }
-    }
-    Ok(())
+    })
 }
 
 fn check(recipe: &Recipe, bytes: bool, length: usize) -> Result<(), VisionError> {
@@ -106,33 +149,76 @@ impl Change {
     }
 }
 
-/// Interleaved RGB of the recipe's size.
-enum Resized {
-    Bytes(Vec<u8>),
-    Floats(Vec<f32>),
+/// Gives the resized picture to `emit`, row by row. The picture's columns and rows as stored.
+fn rows(from: From, recipe: &Recipe, emit: &mut dyn FnMut(usize, Row)) -> Result<(u32, u32), VisionError> {
+    match from {
+        From::Picture(picture) => rows_of_picture(picture, recipe, emit),
+        From::File(bytes, limits) => {
+            let format = recognise(bytes)?;
+            guarded(format, || {
+                if format == Format::Jpeg
+                    && let Some(size) = rows_of_jpeg(bytes, limits, recipe, emit)?
+                {
+                    return Ok(size);
+                }
+                rows_of_picture(&formats::decode(format, bytes, limits)?, recipe, emit)
+            })
+        }
+    }
 }
 
-fn resized(picture: &Picture, recipe: &Recipe) -> Result<Resized, VisionError> {
+fn rows_of_picture(
+    picture: &Picture,
+    recipe: &Recipe,
+    emit: &mut dyn FnMut(usize, Row),
+) -> Result<(u32, u32), VisionError> {
+    let size = (picture.width, picture.height);
     let upright = recipe.upright.then(|| picture.upright());
     let picture = upright.as_deref().unwrap_or(picture);
-    let (x, y) = axes(picture, recipe);
-    let source = Source { rgb: &picture.rgb, width: picture.width as usize };
-    if !recipe.antialias {
-        return Ok(Resized::Floats(resample::interpolated(source, recipe.filter, (&x, &y))?));
+    let (x, y) = axes((picture.width as usize, picture.height as usize), recipe);
+    let plan = Plan::new(recipe.filter, recipe.antialias, (&x, &y))?;
+    let Part { columns, .. } = plan.part();
+    run(&plan, &mut |y, rgb| picture.row(y, &columns, rgb), emit);
+    Ok(size)
+}
+
+/// The same from a file, or nothing if it has to be turned first.
+fn rows_of_jpeg(
+    bytes: &[u8],
+    limits: &Limits,
+    recipe: &Recipe,
+    emit: &mut dyn FnMut(usize, Row),
+) -> Result<Option<(u32, u32)>, VisionError> {
+    let must_turn = |orientation: u8| recipe.upright && (2..=8).contains(&orientation);
+    let opened = jpeg::open(bytes, limits)?;
+    if must_turn(opened.orientation()) {
+        return Ok(None);
     }
-    let pixels = SCRATCH.with_borrow_mut(|scratch| {
-        let pixels = resample::antialiased(source, recipe.filter, (&x, &y), scratch);
-        if scratch.capacity() > KEPT_BYTES {
-            *scratch = Vec::new();
+    let size = opened.size();
+    let (x, y) = axes(size, recipe);
+    let plan = Plan::new(recipe.filter, recipe.antialias, (&x, &y))?;
+    let part = plan.part();
+    let planes = opened.planes(&part)?;
+    // Said after the pixels began, where nobody says it.
+    if must_turn(planes.orientation()) {
+        return Ok(None);
+    }
+    let mut scratch = jpeg::Scratch::default();
+    run(&plan, &mut |y, rgb| planes.row(y, &part.columns, &mut scratch, rgb), emit);
+    Ok(Some((size.0 as u32, size.1 as u32)))
+}
+
+fn run(plan: &Plan, fill: &mut dyn FnMut(usize, [&mut [u8]; 3]), emit: &mut dyn FnMut(usize, Row)) {
+    SCRATCH.with_borrow_mut(|scratch| {
+        plan.run(scratch, fill, emit);
+        if scratch.bytes() > KEPT_BYTES {
+            *scratch = Scratch::default();
         }
-        pixels
-    })?;
-    Ok(Resized::Bytes(pixels))
+    });
 }
 
 /// How columns and rows change, and which of them are kept.
-fn axes(picture: &Picture, recipe: &Recipe) -> (Axis, Axis) {
-    let (from_x, from_y) = (picture.width as usize, picture.height as usize);
+pub(super) fn axes((from_x, from_y): (usize, usize), recipe: &Recipe) -> (Axis, Axis) {
     let (width, height) = (recipe.width as usize, recipe.height as usize);
     let Fit::ShorterSide(side) = recipe.fit else {
         let axis = |from, to| Axis { from, to, part: 0..to };
@@ -151,20 +237,23 @@ fn axes(picture: &Picture, recipe: &Recipe) -> (Axis, Axis) {
     (axis(from_x, width), axis(from_y, height))
 }
 
-/// Writes interleaved RGB in the recipe's order, each number changed by `change` of it and its channel.
-fn arrange<T: Copy, U>(pixels: &[T], recipe: &Recipe, row: &mut [U], change: impl Fn(T, usize) -> U) {
+/// Writes row `i` of the resized picture in the recipe's order, each number changed by `change` of it and its channel.
+fn place<T: Copy, U>(rgb: [&[T]; 3], i: usize, recipe: &Recipe, row: &mut [U], change: impl Fn(T, usize) -> U) {
     let order = if recipe.blue_first { [2, 1, 0] } else { [0, 1, 2] };
-    let pixels = pixels.as_chunks::<3>().0;
+    let width = rgb[0].len();
     match recipe.layout {
         Layout::ChannelsLast => {
-            for (out, pixel) in row.as_chunks_mut::<3>().0.iter_mut().zip(pixels) {
-                *out = order.map(|channel| change(pixel[channel], channel));
+            let [a, b, c] = order.map(|channel| rgb[channel].iter().map(move |&value| (value, channel)));
+            let pixels = row[i * width * 3..][..width * 3].as_chunks_mut::<3>().0;
+            for (((out, a), b), c) in pixels.iter_mut().zip(a).zip(b).zip(c) {
+                *out = [a, b, c].map(|(value, channel)| change(value, channel));
             }
         }
         Layout::ChannelsFirst => {
-            for (out, channel) in row.chunks_exact_mut(pixels.len()).zip(order) {
-                for (out, pixel) in out.iter_mut().zip(pixels) {
-                    *out = change(pixel[channel], channel);
+            let plane = row.len() / 3;
+            for (out, channel) in row.chunks_exact_mut(plane).zip(order) {
+                for (out, &value) in out[i * width..][..width].iter_mut().zip(rgb[channel]) {
+                    *out = change(value, channel);
                 }
             }
         }
@@ -220,10 +309,9 @@ mod tests {
             ((100, 100), 33, 32, (33, 0), (33, 0)),
             ((100, 101), 35, 32, (35, 2), (35, 2)),
         ] {
-            let picture = Picture::new(width, height, vec![0; (width * height * 3) as usize]).unwrap();
             let mut recipe = Recipe::new(cut, cut).unwrap();
             recipe.set_fit(Fit::ShorterSide(side));
-            let (x, y) = axes(&picture, &recipe);
+            let (x, y) = axes((width, height), &recipe);
             let cut = cut as usize;
             assert_eq!((x.to, x.part), (to_x, start_x..start_x + cut), "{width} × {height}");
             assert_eq!((y.to, y.part), (to_y, start_y..start_y + cut), "{width} × {height}");
@@ -247,6 +335,66 @@ mod tests {
                 let recipe = with(|r| (r.set_filter(filter, antialias), r.set_fit(Fit::ShorterSide(3))).0);
                 let row = prepare(&long, &recipe).unwrap();
                 assert!(row.f32().unwrap().iter().all(|x| (x - 200.0).abs() < 0.01), "{filter:?} {antialias}");
+            }
+        }
+    }
+
+    fn reference_pictures() -> Vec<(std::path::PathBuf, Vec<u8>)> {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference/pictures");
+        let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    }
+
+    /// Every filter, antialiased or not, cut from an upright picture or stretched.
+    fn recipes() -> Vec<Recipe> {
+        let filters = [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos];
+        let recipe = |(i, filter): (usize, Filter)| {
+            let mut recipe = Recipe::new(20, 12).unwrap();
+            recipe.set_filter(filter, i & 1 == 0);
+            if i & 2 == 0 {
+                recipe.set_fit(Fit::ShorterSide(24));
+                recipe.set_upright();
+            } else {
+                recipe.set_layout(Layout::ChannelsLast);
+            }
+            recipe
+        };
+        filters.into_iter().flat_map(|filter| [filter; 4]).enumerate().map(recipe).collect()
+    }
+
+    fn bits(row: &Tensor) -> Vec<u32> {
+        row.f32().unwrap().iter().map(|x| x.to_bits()).collect()
+    }
+
+    #[test]
+    fn a_file_becomes_what_its_picture_becomes() {
+        let limits = Limits::default();
+        for (path, whole) in reference_pictures() {
+            // Cut off in the middle, whichever way is taken finds the same wrong.
+            for bytes in [&whole[..], &whole[..whole.len() / 2]] {
+                let picture = super::super::decode(bytes, &limits);
+                for recipe in recipes() {
+                    match (decode_and_prepare(bytes, &limits, &recipe), &picture) {
+                        (Ok((row, size)), Ok(picture)) => {
+                            assert_eq!(size, (picture.width(), picture.height()), "{}", path.display());
+                            let expected = prepare(picture, &recipe).unwrap();
+                            assert_eq!(bits(&row), bits(&expected), "{recipe:?} {}", path.display());
+                        }
+                        (found, expected) => {
+                            assert_eq!(found.as_ref().err(), expected.as_ref().err(), "{recipe:?} {}", path.display());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn wider_vectors_change_no_bit() {
+        for (path, bytes) in reference_pictures() {
+            for recipe in recipes() {
+                let row = || decode_and_prepare(&bytes, &Limits::default(), &recipe).map(|(row, _)| bits(&row));
+                assert_eq!(row(), crate::vision::wide::narrowly(row), "{recipe:?} {}", path.display());
             }
         }
     }

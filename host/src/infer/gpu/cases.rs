@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::super::Port;
 use super::super::graph::{
-    Axis, Conv, Dims, Gather, Graph, Operation, Operator, Output, Pointwise, Pool, PoolKind, Shortcut, Source, Step, Window,
+    Axis, Conv, Dims, Gather, Graph, Operation, Operator, Output, Pointwise, Pool, PoolKind, Shortcut, Source, Step,
+    Window,
 };
 use super::kernel::Family;
 use crate::tensor::{Element, Tensor};
@@ -68,6 +69,7 @@ pub(super) fn all() -> Vec<Case> {
     cases.extend(pools());
     cases.extend(pointwise());
     cases.extend([softmax(10), softmax(261), softmax_of_pixels(), concat(5, 6), concat(8, 4)]);
+    cases.extend(tops());
     cases
 }
 
@@ -355,4 +357,23 @@ fn concat(first: usize, second: usize) -> Case {
     let b = sketch.load(dims(4, 3, second), Element::F32);
     sketch.step(Operation::Concat, vec![Source::Value(a), Source::Value(b)], dims(4, 3, first + second));
     sketch.case("two sources side by side", 2)
+}
+
+/// The largest channels and their places: few of many, one, all, and of each pixel.
+fn tops() -> Vec<Case> {
+    let case = |name, from: Dims, k: usize, steps: f32| {
+        let mut sketch = Sketch::default();
+        let x = sketch.load(from, Element::F32);
+        let clip = Pointwise::Clip { low: -steps, high: steps };
+        sketch.graph.steps[x].after = vec![clip];
+        sketch.step(Operation::Top { k }, vec![Source::Value(x)], Dims { channels: 2 * k, ..from });
+        sketch.case(name, 3)
+    };
+    vec![
+        case("the five largest", Dims::vector(261), 5, 1.0),
+        case("the largest", Dims::vector(70), 1, 1.0),
+        case("all, sorted, many of them equal", Dims::vector(23), 23, 0.25),
+        case("the three largest of each pixel, all equal at the top", dims(3, 2, 9), 3, 0.125),
+        case("more than a workgroup has invocations", Dims::vector(1001), 130, 0.75),
+    ]
 }

@@ -130,7 +130,18 @@ impl Engine {
         let tuning = Tuning::read(folder, &report);
         let times = features.contains(wgpu::Features::TIMESTAMP_QUERY) && queue.get_timestamp_period() > 0.0;
         let pipelines = Pipelines::open(&device, &report, features, folder.clone());
-        Ok(Self { device, queue, report, abilities, tuning, times, checked: within.checked, limits, pipelines, failures })
+        Ok(Self {
+            device,
+            queue,
+            report,
+            abilities,
+            tuning,
+            times,
+            checked: within.checked,
+            limits,
+            pipelines,
+            failures,
+        })
     }
 
     /// What a model may use of this device.
@@ -303,7 +314,9 @@ impl Engine {
 }
 
 /// How long the answer to a mapping may take once its work is done: another thread's poll may be the one that brings it.
-pub(super) fn mapped(receiver: &std::sync::mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>) -> Result<(), InferError> {
+pub(super) fn mapped(
+    receiver: &std::sync::mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>,
+) -> Result<(), InferError> {
     match receiver.recv_timeout(PATIENCE) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(device_error(error.to_string(), true)),
@@ -358,9 +371,8 @@ fn abilities(adapter: &wgpu::Adapter, features: wgpu::Features, limits: &wgpu::L
         && features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SUBGROUP)
         && info.subgroup_min_size == info.subgroup_max_size;
     let sizes = adapter.cooperative_matrix_properties();
-    let has = |n: u32| {
-        sizes.iter().any(|m| (m.m_size, m.n_size, m.k_size, m.ab_type, m.cr_type) == (n, n, n, F16, F32))
-    };
+    let has =
+        |n: u32| sizes.iter().any(|m| (m.m_size, m.n_size, m.k_size, m.ab_type, m.cr_type) == (n, n, n, F16, F32));
     let matrix = [16, 8].into_iter().find(|&n| usable && has(n)).map(|n| Matrix {
         size: n as usize,
         subgroup: info.subgroup_max_size as usize,

@@ -21,6 +21,7 @@
 mod adapter;
 mod cases;
 mod engine;
+pub mod jpeg;
 mod kernel;
 mod memory;
 mod model;
@@ -49,8 +50,8 @@ pub use self::selftest::FamilyReport;
 use self::engine::Engine;
 use self::recovery::{LastingModel, Opener};
 use super::graph::{self, Graph};
-use crate::cache::Private;
 use super::{Backend, InferError, Model, Precision, onnx};
+use crate::cache::Private;
 
 /// What to open, and how to use it.
 #[derive(Clone, Debug)]

@@ -255,7 +255,13 @@ impl GpuModel {
                 output.arrange(dims, &picture, &mut all);
             }
             let shape = std::iter::once(count).chain(output.shape.iter().copied()).collect();
-            tensors.push(Tensor::from_f32(shape, all).map_err(|error| device_error(error.to_string(), false))?);
+            let made = match output.port.element {
+                // Places, which are whole and not negative.
+                #[expect(clippy::cast_possible_truncation, reason = "below 2^24")]
+                Element::I64 => Tensor::from_i64(shape, all.into_iter().map(|place| place as i64).collect()),
+                _ => Tensor::from_f32(shape, all),
+            };
+            tensors.push(made.map_err(|error| device_error(error.to_string(), false))?);
         }
         Ok(tensors)
     }
@@ -282,7 +288,9 @@ impl Run {
         let engine = self.model.engine();
         engine.wait(self.submission.clone())?;
         mapped(&self.results.mapping)?;
-        let Some(slot) = self.slot.take() else { return Err(device_error("a run is read twice; this is a bug".into(), false)) };
+        let Some(slot) = self.slot.take() else {
+            return Err(device_error("a run is read twice; this is a bug".into(), false));
+        };
         let view = slot.results.get_mapped_range(..self.results.bytes);
         let view = view.map_err(|error| engine.error_of(Trouble::Other(error.to_string())))?;
         let made = self.model.read(bytemuck::cast_slice(&view), self.count);
@@ -423,7 +431,7 @@ fn choose(engine: &Engine, layout: Layout, step: &Step, families: &[Family]) -> 
 }
 
 /// A stored picture without the channels that fill up its quads.
-fn dense(dims: Dims, stored: &[f32], all: &mut Vec<f32>) {
+pub(super) fn dense(dims: Dims, stored: &[f32], all: &mut Vec<f32>) {
     stored.chunks(quads(dims.channels) * 4).for_each(|pixel| all.extend_from_slice(&pixel[..dims.channels]));
 }
 

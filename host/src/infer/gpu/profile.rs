@@ -62,6 +62,9 @@ pub struct Tuned {
 /// How much faster than the untuned form one must be to be taken: less is noise.
 const GAIN: f64 = 0.97;
 
+/// The longest forms that are tried on a software adapter, whose compiler takes seconds for longer ones.
+const SOFTWARE_PRODUCTS: usize = 8;
+
 /// Runs of each form of a kernel.
 const RUNS: usize = 5;
 
@@ -120,7 +123,7 @@ impl GpuModel {
     }
 
     /// A workspace and a slot that nobody else uses, for runs of `count` pictures.
-    fn quiet(&self, count: u32) -> Result<(Arc<Workspace>, Slot), InferError> {
+    pub(super) fn quiet(&self, count: u32) -> Result<(Arc<Workspace>, Slot), InferError> {
         let engine = self.engine();
         let workspace = self.workspace(u64::from(count))?;
         let slot = workspace.slot(engine, self.compiled()).map_err(|trouble| engine.error_of(trouble))?;
@@ -144,7 +147,11 @@ pub(super) fn tune(
         let step = &graph.steps[at];
         let families = super::super::gpu::Family::candidates(&step.operation).iter();
         let mut forms = families.filter(|family| recipe.families.contains(family)).filter_map(|&family| {
-            let forms = kernel::variants(layout, step, family, &engine.abilities);
+            let mut forms = kernel::variants(layout, step, family, &engine.abilities);
+            if engine.report.is_software() {
+                let first = forms.first().copied();
+                forms.retain(|&form| Some(form) == first || form.products() <= SOFTWARE_PRODUCTS);
+            }
             (!forms.is_empty()).then_some((family, forms))
         });
         forms.next()
@@ -162,7 +169,8 @@ pub(super) fn tune(
         let Some((family, forms)) = untuned(at) else { continue };
         let stored = &model.compiled().stored;
         let layout = Layout { graph, stored };
-        let source = kernel::kernel_text(layout, &graph.steps[at], Choice { family, variant: forms[0] }, &engine.abilities);
+        let source =
+            kernel::kernel_text(layout, &graph.steps[at], Choice { family, variant: forms[0] }, &engine.abilities);
         let source = source.map_err(|reason| device_error(reason, false))?;
         if forms.len() < 2 || !seen.insert(source.clone()) {
             continue;
@@ -172,7 +180,10 @@ pub(super) fn tune(
         for &variant in &forms[1..] {
             // One that cannot be compiled here, or gives other numbers, is no choice.
             match bench.form(at, Choice { family, variant }, &mut pipelines) {
-                Ok(made) if selftest::largest_error(&made.numbers, &base.numbers) <= selftest::tolerance(recipe.precision) => {
+                Ok(made)
+                    if selftest::largest_error(&made.numbers, &base.numbers)
+                        <= selftest::tolerance(recipe.precision) =>
+                {
                     if made.nanoseconds < best.0 && made.nanoseconds < base.nanoseconds * GAIN {
                         best = (made.nanoseconds, variant);
                     }
@@ -222,7 +233,8 @@ impl Bench<'_> {
         let (engine, model) = (self.engine, self.model.compiled());
         let step = &self.graph.steps[at];
         let layout = Layout { graph: self.graph, stored: &model.stored };
-        let kernel = kernel::kernel(layout, step, choice, &engine.abilities).map_err(|reason| device_error(reason, false))?;
+        let kernel =
+            kernel::kernel(layout, step, choice, &engine.abilities).map_err(|reason| device_error(reason, false))?;
         let dispatch = Dispatch::new(engine, kernel, pipelines)?;
         // Steps of other kernels have written over what this one reads; all must run again before its results count.
         let group = self.workspace.bind(engine, model, at, &dispatch, self.slot);
@@ -239,18 +251,32 @@ impl Bench<'_> {
 
     /// The first picture's results of step `at`, after all steps up to it.
     fn results(&self, at: usize, record: impl Fn(usize, &mut wgpu::ComputePass<'_>)) -> Result<Vec<f32>, InferError> {
-        let (engine, model) = (self.engine, self.model.compiled());
-        let value = model.graph.steps[at].output;
-        let (len, precision) = (kernel::stored_len(model.graph.values[value]), model.stored[value]);
+        let value = self.graph.steps[at].output;
+        self.model.read_value(self.workspace, value, 1, |pass| (0..=at).for_each(|step| record(step, pass)))
+    }
+}
+
+impl GpuModel {
+    /// The numbers of `value` as they are stored, for the first `images` pictures, after what `record` writes.
+    pub(super) fn read_value(
+        &self,
+        workspace: &Workspace,
+        value: usize,
+        images: usize,
+        record: impl Fn(&mut wgpu::ComputePass<'_>),
+    ) -> Result<Vec<f32>, InferError> {
+        let (engine, model) = (self.engine(), self.compiled());
+        let (len, precision) = (images * kernel::stored_len(model.graph.values[value]), model.stored[value]);
         let bytes = (len * precision.bytes()) as u64;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let read = engine.attempt(|| engine.buffer("read", bytes, usage)).map_err(|trouble| engine.error_of(trouble))?;
+        let read =
+            engine.attempt(|| engine.buffer("read", bytes, usage)).map_err(|trouble| engine.error_of(trouble))?;
         let mut encoder = engine.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            (0..=at).for_each(|step| record(step, &mut pass));
+            record(&mut pass);
         }
-        encoder.copy_buffer_to_buffer(self.workspace.value(model, value), 0, &read, 0, Some(bytes));
+        encoder.copy_buffer_to_buffer(workspace.value(model, value), 0, &read, 0, Some(bytes));
         let submission = engine.submit(encoder.finish())?;
         let mapping = map(read.slice(..bytes), wgpu::MapMode::Read);
         engine.wait(submission)?;
@@ -258,9 +284,7 @@ impl Bench<'_> {
         let view = read.get_mapped_range(..bytes).map_err(|error| device_error(error.to_string(), false))?;
         Ok(match precision {
             Precision::Single => bytemuck::cast_slice(&view).to_vec(),
-            Precision::Half => {
-                view.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
-            }
+            Precision::Half => view.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
         })
     }
 }

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::super::graph::Graph;
 use super::super::batcher::{Batcher, Joined, Part, Running};
+use super::super::graph::Graph;
 use super::Options;
 use super::adapter;
 use super::engine::{Engine, device_error};
@@ -32,14 +32,22 @@ pub(super) struct Opener {
 
 impl Opener {
     pub(super) fn new(options: Options, precision: Precision, families: Vec<Family>, engine: Arc<Engine>) -> Self {
-        Self { options, precision, families, engine: Mutex::new(engine), batcher: Batcher::start(), models: Mutex::default() }
+        Self {
+            options,
+            precision,
+            families,
+            engine: Mutex::new(engine),
+            batcher: Batcher::start(),
+            models: Mutex::default(),
+        }
     }
 
     /// The open device.
     pub(super) fn engine(&self) -> Result<Arc<Engine>, InferError> {
         let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
         if engine.is_lost() {
-            let again = Engine::open(&adapter::choose(&self.options.selector)?, self.options.within, &self.options.cache)?;
+            let again =
+                Engine::open(&adapter::choose(&self.options.selector)?, self.options.within, &self.options.cache)?;
             // Another adapter would give other bits, and its kernels have not been tested.
             if (&again.report.name, &again.report.driver) != (&engine.report.name, &engine.report.driver) {
                 return Err(device_error(

@@ -102,7 +102,11 @@ mod tests {
             (&[1.0, f32::INFINITY], &[1.0, 2.0], false),
         ];
         for (made, wanted, right) in cases {
-            assert_eq!(verdict(Family::Pool, "a layer", Precision::Single, Ok(largest_error(made, wanted))).passed, right, "{made:?}");
+            assert_eq!(
+                verdict(Family::Pool, "a layer", Precision::Single, Ok(largest_error(made, wanted))).passed,
+                right,
+                "{made:?}"
+            );
         }
     }
 }

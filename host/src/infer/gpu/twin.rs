@@ -4,6 +4,7 @@
 //! the reference of the self-test and of the tests, written to be read; they are not fast.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::super::graph::{
@@ -39,7 +40,11 @@ pub fn run_values(graph: &Graph, inputs: &[Tensor]) -> Vec<Vec<f32>> {
     values
 }
 
-fn perform(graph: &Graph, step: &Step, inputs: &[Tensor], values: &[Vec<f32>], batch: usize) -> Vec<f32> {
+/// What one step writes for `batch` pictures, given what earlier ones have written.
+///
+/// # Panics
+/// As [`run`].
+pub fn perform(graph: &Graph, step: &Step, inputs: &[Tensor], values: &[Vec<f32>], batch: usize) -> Vec<f32> {
     let to = graph.values[step.output];
     let read = |at: usize| -> (Cow<[f32]>, Dims) {
         match step.inputs[at] {
@@ -75,13 +80,14 @@ fn perform(graph: &Graph, step: &Step, inputs: &[Tensor], values: &[Vec<f32>], b
             let (second, second_dims) = read(1);
             concat((&x, from), (&second, second_dims))
         }
+        Operation::Top { k } => top(*k, &x, from),
     };
     apply(&step.after, &mut y, to, |id| (values[id].as_slice(), graph.values[id]));
     y
 }
 
 /// What the generated functions `before` and `after` of every shader do.
-fn apply<'a>(work: &[Pointwise], y: &mut [f32], dims: Dims, operand: impl Fn(ValueId) -> (&'a [f32], Dims)) {
+pub(super) fn apply<'a>(work: &[Pointwise], y: &mut [f32], dims: Dims, operand: impl Fn(ValueId) -> (&'a [f32], Dims)) {
     for one in work {
         match one {
             Pointwise::Affine { scale, shift } => {
@@ -245,4 +251,21 @@ pub fn softmax(mut x: Vec<f32>, dims: Dims) -> Vec<f32> {
 pub fn concat((a, a_dims): (&[f32], Dims), (b, b_dims): (&[f32], Dims)) -> Vec<f32> {
     let pixels = a.chunks(a_dims.channels).zip(b.chunks(b_dims.channels));
     pixels.flat_map(|(a, b)| a.iter().chain(b)).copied().collect()
+}
+
+/// The `k` largest channels of each pixel, the largest first, then their places.
+pub fn top(k: usize, x: &[f32], from: Dims) -> Vec<f32> {
+    // What is not a number comes first, and zeros of both signs are equal.
+    let rank = |v: f32| if v.is_nan() { (true, 0.0) } else { (false, v) };
+    let mut y = Vec::with_capacity(x.len() / from.channels * 2 * k);
+    for pixel in x.chunks(from.channels) {
+        let mut places: Vec<usize> = (0..pixel.len()).collect();
+        // The sort keeps the order of equal ones.
+        places.sort_by(|&a, &b| rank(pixel[b]).partial_cmp(&rank(pixel[a])).unwrap_or(Ordering::Equal));
+        places.truncate(k);
+        y.extend(places.iter().map(|&place| pixel[place]));
+        #[expect(clippy::cast_precision_loss, reason = "places are below 2^24")]
+        y.extend(places.iter().map(|&place| place as f32));
+    }
+    y
 }

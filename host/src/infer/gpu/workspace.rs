@@ -43,7 +43,8 @@ impl Workspace {
     pub(super) fn new(engine: &Engine, model: &Compiled, images: u64) -> Result<Self, Trouble> {
         engine.attempt(|| {
             use wgpu::BufferUsages as Usage;
-            let value = |&bytes: &usize| engine.buffer("values", images * bytes as u64, Usage::STORAGE | Usage::COPY_SRC);
+            let value =
+                |&bytes: &usize| engine.buffer("values", images * bytes as u64, Usage::STORAGE | Usage::COPY_SRC);
             let values: Vec<_> = model.plan.buffers.iter().map(value).collect();
             Self { images, values, free: Mutex::default() }
         })
@@ -120,9 +121,8 @@ impl Slot {
         let inputs = &model.graph.inputs;
         let upload = |port| engine.mapped_buffer("upload", images * super::model::port_bytes(port));
         let uploads = inputs.iter().map(upload).collect();
-        let input = |port| {
-            engine.buffer("input", images * super::model::port_bytes(port), Usage::STORAGE | Usage::COPY_DST)
-        };
+        let input =
+            |port| engine.buffer("input", images * super::model::port_bytes(port), Usage::STORAGE | Usage::COPY_DST);
         let inputs = inputs.iter().map(input).collect();
         let results = engine.buffer("results", images * model.result_bytes(), Usage::MAP_READ | Usage::COPY_DST);
         let run = engine.buffer("run", 16, Usage::UNIFORM | Usage::COPY_DST);

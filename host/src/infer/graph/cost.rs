@@ -148,6 +148,15 @@ pub fn cost(graph: &Graph, step: &Step, bytes: impl Fn(ValueId) -> usize, weight
             };
             Cost { read_bytes: taken(gather).saturating_mul(size as u64), ..Cost::default() }
         }
+        Operation::Top { .. } => {
+            // Each number is compared at least once.
+            let from = source(graph, step, 0);
+            Cost {
+                operations: from.map_or(0, |(_, from)| product(&[from.len()])),
+                read_bytes: from.map_or(0, |(id, _)| whole(id)),
+                ..Cost::default()
+            }
+        }
         Operation::Pointwise | Operation::Softmax | Operation::Concat => {
             // The largest, a difference, a power, a sum and a division for each number.
             let softmax = if matches!(step.operation, Operation::Softmax) { 5 } else { 0 };
@@ -513,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn pools_softmax_and_joins_are_counted() {
+    fn pools_softmax_joins_and_the_largest_are_counted() {
         let mut net = Sketch::default();
         let x = net.value(dims(6, 4));
         net.step(Operation::Pool(Pool { kind: PoolKind::Max, window: square(3, 2) }), &[x], dims(3, 4), vec![]);
@@ -525,6 +534,8 @@ mod tests {
         assert_eq!((net.last(2).operations, net.last(2).read_bytes, net.last(2).written_bytes), (0, 2 * 144, 2 * 288));
         net.step(Operation::Softmax, &[both], dims(6, 8), vec![]);
         assert_eq!((net.last(2).operations, net.last(2).read_bytes), (5 * 288, 2 * 288));
+        net.step(Operation::Top { k: 3 }, &[both], dims(6, 6), vec![]);
+        assert_eq!((net.last(2).operations, net.last(2).read_bytes, net.last(2).written_bytes), (288, 576, 36 * 8 * 2));
         // A sum with itself reads one value.
         let add = Pointwise::Combine { with: both, operator: Operator::Add, swapped: false };
         net.step(Operation::Pointwise, &[both], dims(6, 8), vec![add]);

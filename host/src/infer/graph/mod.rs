@@ -136,6 +136,12 @@ pub enum Operation {
     Softmax,
     /// The channels of two sources, side by side.
     Concat,
+    /// The largest channels of each pixel, the largest first, then their places as floats: twice `k` channels. Of equal
+    /// numbers the lower place comes first, and what is not a number comes before everything.
+    Top {
+        /// How many, at most as many as there are channels.
+        k: usize,
+    },
 }
 
 /// A convolution.

@@ -395,7 +395,10 @@ mod tests {
         assert_eq!(made.steps.len(), 4, "load, softmax, two convolutions: {made:?}");
         let last = &made.steps[3];
         let Operation::Conv(Conv { shortcut: Some(shortcut), bias, .. }) = &last.operation else { panic!("{last:?}") };
-        assert_eq!((last.inputs.as_slice(), bias.as_slice()), (&[Source::Value(4), Source::Value(1)][..], &[2.0, 1.0][..]));
+        assert_eq!(
+            (last.inputs.as_slice(), bias.as_slice()),
+            (&[Source::Value(4), Source::Value(1)][..], &[2.0, 1.0][..])
+        );
         assert_eq!((last.before.len(), shortcut.before.as_slice()), (0, &[norm, RELU][..]));
         assert_eq!(last.after, [add(1), RELU]);
     }

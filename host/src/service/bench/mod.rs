@@ -288,8 +288,18 @@ fn made_up(ports: &[Port], images: usize) -> Result<Vec<Tensor>, BenchError> {
 /// The most numbers that are made up for one input: 16 gigabytes of floats.
 const MOST_NUMBERS: usize = 1 << 32;
 
-/// Takes the `top` largest numbers of each row of the first output with their places, as a job does for its predictions.
+/// Whether the outputs are each row's largest numbers and their places: what a model that ends in `TopK` gives.
+fn are_best(outputs: &[Tensor]) -> bool {
+    let [numbers, places] = outputs else { return false };
+    numbers.f32().is_some() && places.i64().is_some() && numbers.shape() == places.shape()
+}
+
+/// Takes the `top` largest numbers of each row of the first output with their places, as a job does for its predictions,
+/// unless the model has done so.
 fn keep_best(outputs: &[Tensor], top: usize) {
+    if are_best(outputs) {
+        return;
+    }
     if let Some((output, numbers)) = outputs.first().and_then(|output| Some((output, output.f32()?)))
         && top > 0
         && !output.is_empty()
@@ -411,6 +421,23 @@ mod tests {
         ];
         for (row, top, want) in cases {
             assert_eq!(best(row, top), want, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_ends_in_its_largest_numbers_has_taken_them() {
+        let numbers = Tensor::from_f32(vec![1, 2], vec![0.75, 0.5]).unwrap();
+        let places = |shape: &[usize]| Tensor::from_i64(shape.to_vec(), vec![4, 1]).unwrap();
+        let cases = [
+            (vec![numbers.clone(), places(&[1, 2])], true),
+            (vec![numbers.clone(), places(&[2, 1])], false),
+            (vec![numbers.clone(), numbers.clone()], false),
+            (vec![places(&[1, 2]), places(&[1, 2])], false),
+            (vec![numbers], false),
+            (vec![], false),
+        ];
+        for (outputs, want) in cases {
+            assert_eq!(are_best(&outputs), want, "{outputs:?}");
         }
     }
 

@@ -4,6 +4,9 @@
 //! What goes in: a folder and a model that takes pictures. What comes out: [`Pictures`]. Files are read into memory first,
 //! so that no disk is measured.
 
+#[cfg(feature = "gpu")]
+mod split;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -13,10 +16,16 @@ use rayon::prelude::*;
 use super::rates::{Rate, queued, repeated};
 use super::{Batch, BenchError, BenchRequest};
 use crate::infer::device::threads;
+#[cfg(feature = "gpu")]
+use crate::infer::device::{Device, open_gpu};
+#[cfg(feature = "gpu")]
+use crate::infer::gpu::{Gpu, jpeg::SplitDecoder};
 use crate::infer::session::Session;
 use crate::infer::{InferError, Port, element_name, shape_text};
 use crate::store;
 use crate::tensor::{Element, Tensor};
+#[cfg(feature = "gpu")]
+use crate::vision::floats;
 use crate::vision::{Layout, Limits, Recipe, VisionError, decode, decode_and_prepare, decode_floats_into};
 
 /// From files to predictions.
@@ -40,6 +49,25 @@ pub struct Pictures {
     pub end_to_end: Rate,
     /// End to end as a part of the slower one of preparing and the model at that batch: 1 where nothing is lost.
     pub of_the_slower: Option<f64>,
+    /// Preparing with the work divided between the cores and the GPU, which no job does; absent where it says nothing.
+    pub split: Option<SplitWay>,
+    /// Why that is absent.
+    pub split_left_out: Option<String>,
+}
+
+/// JPEG files that the cores decode down to coefficients, and the GPU from there to a model's input.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct SplitWay {
+    /// How many of the files can be split.
+    pub files: usize,
+    /// Bytes that go to the device for each, on average.
+    pub bytes_per_image: u64,
+    /// These files prepared by the cores alone.
+    pub cores_alone: Rate,
+    /// What the cores do when the work is divided.
+    pub entropy_decoding: Rate,
+    /// Cores and device, until the rows lie on the device.
+    pub divided: Rate,
 }
 
 /// The most files taken: enough that no picture is special.
@@ -116,6 +144,7 @@ pub(super) fn measure(
     let decode_alone = each(&|bytes| drop(decode(bytes, &Limits::default())))?;
     let prepare_alone = each(&|bytes| drop(rows(&[bytes], recipe)))?;
     let end_to_end = fed(session, (images, request), album)?;
+    let divided = split_way(request, album);
     let slower = fastest.map(speed).filter(|&n| n > 0.0).map(|n| n.min(prepare_alone.images_per_second));
     Ok(Pictures {
         files: files.len(),
@@ -127,7 +156,63 @@ pub(super) fn measure(
         prepare: prepare_alone,
         end_to_end,
         of_the_slower: slower.map(|n| end_to_end.images_per_second / n),
+        split_left_out: divided.as_ref().err().cloned(),
+        split: divided.ok(),
     })
+}
+
+/// Measures what dividing the work would gain on the GPU that the model runs on, or says why that tells nothing.
+#[cfg(feature = "gpu")]
+fn split_way(request: &BenchRequest, album: &Album) -> Result<SplitWay, String> {
+    use crate::fault::chain;
+    if !matches!(request.device, Device::Auto | Device::Gpu) {
+        return Err("the device is no GPU".into());
+    }
+    let gpu = open_gpu(&request.named).map_err(|error| chain(&error))?;
+    if gpu.report().adapter.is_software() {
+        return Err("the adapter is software: it runs on the cores that it would spare".into());
+    }
+    divided(request, album, &gpu).map_err(|error| chain(&error))
+}
+
+/// The rates of the divided work on any adapter, after its numbers were found to be those of the cores alone.
+#[cfg(feature = "gpu")]
+fn divided(request: &BenchRequest, album: &Album, gpu: &Gpu) -> Result<SplitWay, InferError> {
+    let Album { pool, recipe, files, .. } = album;
+    let floats = floats(recipe).map_err(|error| InferError::Input(error.to_string()))?;
+    let (decoder, layout) = (SplitDecoder::on(gpu)?, split::rows(&floats));
+    let sizes: Vec<Option<u64>> = pool.install(|| {
+        files.par_iter().map(|bytes| split::entropy(bytes, recipe).ok().map(|picture| split::bytes(&picture))).collect()
+    });
+    let taken: Vec<&[u8]> =
+        files.iter().zip(&sizes).filter(|(_, size)| size.is_some()).map(|(bytes, _)| &bytes[..]).collect();
+    if taken.is_empty() {
+        return Err(InferError::Input("none of the files can be split".into()));
+    }
+    let sample = &taken[..taken.len().min(split::TOGETHER)];
+    let pictures = sample.iter().map(|bytes| split::entropy(bytes, recipe)).collect::<Result<Vec<_>, _>>()?;
+    if decoder.prepare(&pictures, &layout)?.f32() != rows(sample, recipe)?.f32() {
+        return Err(InferError::Input("the device's numbers are not those of the cores".into()));
+    }
+    let turns = taken.len().max(32 * pool.current_num_threads());
+    let each = |work: &(dyn Fn(&[u8]) + Sync)| {
+        repeated(turns, request.time, || {
+            pool.install(|| (0..turns).into_par_iter().for_each(|at| work(taken[at % taken.len()])));
+            Ok::<_, InferError>(())
+        })
+    };
+    Ok(SplitWay {
+        files: taken.len(),
+        bytes_per_image: sizes.iter().flatten().sum::<u64>() / taken.len() as u64,
+        cores_alone: each(&|bytes| drop(rows(&[bytes], recipe)))?,
+        entropy_decoding: each(&|bytes| drop(split::entropy(bytes, recipe)))?,
+        divided: repeated(turns, request.time, || split::all((&decoder, &layout), pool, (&taken, turns), recipe))?,
+    })
+}
+
+#[cfg(not(feature = "gpu"))]
+fn split_way(_request: &BenchRequest, _album: &Album) -> Result<SplitWay, String> {
+    Err("this build is without the feature `gpu`".into())
 }
 
 /// The folder's files in the order of their names, as many as fit, without those that are no pictures.
@@ -253,6 +338,44 @@ mod tests {
         let two = [port(&[3, 20, 30], Element::F32), port(&[4], Element::F32)];
         let text = recipe(&two).unwrap_err().to_string();
         assert_eq!(text, "the model takes no pictures, but floats of shape N×3×20×30, floats of shape N×4");
+    }
+
+    #[cfg(feature = "gpu")]
+    #[test]
+    fn divided_work_is_measured_on_any_adapter() {
+        use crate::infer::device::Named;
+        let open =
+            |name: &str| open_gpu(&Named { adapter: (!name.is_empty()).then(|| name.into()), ..Named::default() });
+        let gpu = match open("").or_else(|_| open("software")) {
+            Ok(gpu) => gpu,
+            Err(error) => {
+                let required = std::env::var("REQUIRE").is_ok_and(|list| list.split(',').any(|word| word == "gpu"));
+                assert!(!required && std::env::var_os("CI").is_none(), "a GPU is required: {error}");
+                println!("skipped: no GPU and no software Vulkan driver");
+                return;
+            }
+        };
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/pictures");
+        let album = |port| Album::open(&folder, &[port]).unwrap();
+        let request = BenchRequest {
+            model: folder.clone(),
+            device: Device::Gpu,
+            named: Named::default(),
+            batches: vec![1],
+            time: std::time::Duration::from_millis(20),
+            top: 0,
+            pictures: None,
+            layers: false,
+            peaks: None,
+        };
+        let measured = divided(&request, &album(port(&[3, 20, 20], Element::F32)), &gpu).unwrap();
+        assert!(measured.files > 0 && measured.files < 40, "some are no JPEG: {}", measured.files);
+        assert!(measured.bytes_per_image > 1000, "{}", measured.bytes_per_image);
+        for rate in [measured.cores_alone, measured.entropy_decoding, measured.divided] {
+            assert!(rate.images_per_second > 0.0 && rate.windows >= 3, "{rate:?}");
+        }
+        let refused = divided(&request, &album(port(&[20, 20, 3], Element::U8)), &gpu).unwrap_err();
+        assert!(refused.to_string().contains("recipes of floats"), "{refused}");
     }
 
     #[test]

@@ -1,26 +1,10 @@
-//! From component planes to RGB rows, to libjpeg's numbers bit for bit: smooth ("fancy") enlargement of halved chroma,
-//! boxes for other ratios, and the BT.601 conversion with 16 fractional bits.
-//! What goes in: planes as decoded. What comes out: interleaved 8-bit RGB.
+//! From component samples to rows of reds, greens and blues, to libjpeg's numbers bit for bit: smooth ("fancy")
+//! enlargement of halved chroma, boxes for other ratios, and the BT.601 conversion with 16 fractional bits.
+//! What goes in: components as decoded. What comes out: some columns of one row, each channel by itself.
 
-/// How a component's plane lies under the picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ratio {
-    /// Picture columns for one of the plane's.
-    pub(super) across: usize,
-    /// Picture rows for one of the plane's.
-    pub(super) down: usize,
-}
+use std::ops::Range;
 
-/// One component's samples.
-pub(super) struct Plane<'a> {
-    pub(super) samples: &'a [u8],
-    pub(super) stride: usize,
-    /// Columns that hold the picture; those after it are padding that must not leak in.
-    pub(super) width: usize,
-    /// Rows that hold the picture.
-    pub(super) height: usize,
-    pub(super) ratio: Ratio,
-}
+use super::frame::{Component, nearby};
 
 /// What a JPEG's components mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,83 +20,100 @@ pub(super) enum Space {
 
 /// Room for the work on one row; kept between rows.
 #[derive(Default)]
-pub(super) struct Scratch {
+pub(in crate::vision) struct Scratch {
     rows: [Vec<u8>; 4],
     sums: Vec<i16>,
 }
 
-/// The planes as interleaved RGB rows of `width` pixels.
-pub(super) fn to_rgb(planes: &[Plane], space: Space, width: usize, rgb: &mut [u8]) {
-    let mut scratch = Scratch::default();
-    for row in &mut scratch.rows[..planes.len()] {
-        // The widest ratio writes past the picture's edge by less than itself.
-        row.resize(width + 8, 0);
+/// Row `y` of the picture, the wanted columns of it: reds, greens and blues, each as long as there are columns.
+#[inline(always)]
+pub(super) fn row(
+    (components, space): (&[Component], Space),
+    y: usize,
+    columns: &Range<usize>,
+    scratch: &mut Scratch,
+    [red, green, blue]: [&mut [u8]; 3],
+) {
+    let Scratch { rows, sums } = scratch;
+    let mut lines: [&[u8]; 4] = [&[]; 4];
+    for ((line, component), room) in lines.iter_mut().zip(components).zip(rows) {
+        *line = full_row(component, y, columns, room, sums);
     }
-    for (y, out) in rgb.chunks_exact_mut(width * 3).enumerate() {
-        let Scratch { rows, sums } = &mut scratch;
-        let mut lines: [&[u8]; 4] = [&[]; 4];
-        for ((line, plane), room) in lines.iter_mut().zip(planes).zip(rows) {
-            *line = &full_row(plane, y, width, room, sums)[..width];
+    let [a, b, c, d] = lines;
+    match space {
+        Space::Grey => [red, green, blue].into_iter().for_each(|out| out.copy_from_slice(a)),
+        Space::YCbCr => rgb_from_ycbcr([a, b, c], [red, green, blue]),
+        Space::Rgb | Space::Cmyk => {
+            for (out, line) in [&mut *red, &mut *green, &mut *blue].into_iter().zip([a, b, c]) {
+                out.copy_from_slice(line);
+            }
+            if space == Space::Cmyk {
+                apply_black(d, [red, green, blue]);
+            }
         }
-        let [a, b, c, d] = lines;
-        match space {
-            Space::Grey => grey_row(a, out),
-            Space::Rgb => rgb_row(a, b, c, out),
-            Space::YCbCr => ycbcr_row(a, b, c, out),
-            Space::Cmyk => {
-                rgb_row(a, b, c, out);
-                apply_black(d, out);
-            }
-            Space::Ycck => {
-                ycbcr_row(a, b, c, out);
+        Space::Ycck => {
+            rgb_from_ycbcr([a, b, c], [&mut *red, &mut *green, &mut *blue]);
+            for out in [&mut *red, &mut *green, &mut *blue] {
                 out.iter_mut().for_each(|x| *x = 255 - *x);
-                apply_black(d, out);
             }
+            apply_black(d, [red, green, blue]);
         }
     }
 }
 
-/// Row `y` of the picture for one component, at full width.
-fn full_row<'a>(plane: &Plane<'a>, y: usize, width: usize, room: &'a mut [u8], sums: &mut Vec<i16>) -> &'a [u8] {
-    let row = |y: usize| &plane.samples[y.min(plane.height - 1) * plane.stride..][..plane.width];
+/// Row `y` of the picture for one component, at full width, the wanted columns of it.
+#[inline(always)]
+fn full_row<'a>(
+    component: &'a Component,
+    y: usize,
+    columns: &Range<usize>,
+    room: &'a mut Vec<u8>,
+    sums: &mut Vec<i16>,
+) -> &'a [u8] {
     // The row nearest to `y` in the plane, and the next nearest: above for even rows, below for odd ones.
-    let near = y / plane.ratio.down;
+    let near = y / component.ratio.1;
     let far = if y.is_multiple_of(2) { near.saturating_sub(1) } else { near + 1 };
-    match plane.ratio {
-        Ratio { across: 1, down: 1 } => row(near),
-        Ratio { across: 2, down: 1 } if plane.width > 2 => {
-            widen(row(near), room);
-            room
-        }
-        Ratio { across: 1, down: 2 } => {
+    let (across, smooth) = (component.ratio.0, component.width > 2);
+    // What is enlarged has a sample more on each side, beyond which lies nothing that counts.
+    let samples = nearby(columns, across, component.width);
+    let row = |y: usize| &component.row(y)[samples.clone()];
+    let enlarged = samples.len() * across;
+    if room.len() < enlarged {
+        room.resize(enlarged, 0);
+    }
+    let out = &mut room[..enlarged];
+    match component.ratio {
+        (1, 1) => return &component.row(near)[columns.clone()],
+        (2, 1) if smooth => widen(row(near), out),
+        (1, 2) => {
             let bias = if y.is_multiple_of(2) { 1 } else { 2 };
-            for ((out, &a), &b) in room.iter_mut().zip(row(near)).zip(row(far)) {
+            for ((out, &a), &b) in out.iter_mut().zip(row(near)).zip(row(far)) {
                 *out = ((u16::from(a) * 3 + u16::from(b) + bias) >> 2) as u8;
             }
-            room
         }
-        Ratio { across: 2, down: 2 } if plane.width > 2 => {
+        (2, 2) if smooth => {
             sums.clear();
             sums.extend(row(near).iter().zip(row(far)).map(|(&a, &b)| i16::from(a) * 3 + i16::from(b)));
-            widen_sums(sums, room);
-            room
+            widen_sums(sums, out);
         }
-        Ratio { across, .. } => {
-            for (out, &sample) in room[..width.next_multiple_of(across)].chunks_mut(across).zip(row(near)) {
+        _ => {
+            for (out, &sample) in out.chunks_exact_mut(across).zip(row(near)) {
                 out.fill(sample);
             }
-            room
         }
     }
+    &out[columns.start - samples.start * across..][..columns.len()]
 }
 
-/// Doubles a row: each sample is three parts itself and one part its neighbour on that side. Roundings alternate.
+/// Doubles a row of two or more: each sample is three parts itself and one part its neighbour on that side. Roundings
+/// alternate.
+#[inline(always)]
 fn widen(row: &[u8], out: &mut [u8]) {
     let last = row.len() - 1;
     let at = |x: usize| u16::from(row[x]);
     out[0] = row[0];
     out[1] = ((at(0) * 3 + at(1) + 2) >> 2) as u8;
-    for (pair, near) in out[2..2 * last].chunks_exact_mut(2).zip(row.windows(3)) {
+    for (pair, near) in out[2..2 * last].as_chunks_mut::<2>().0.iter_mut().zip(row.array_windows::<3>()) {
         let sample = u16::from(near[1]) * 3;
         pair[0] = ((sample + u16::from(near[0]) + 1) >> 2) as u8;
         pair[1] = ((sample + u16::from(near[2]) + 2) >> 2) as u8;
@@ -122,11 +123,12 @@ fn widen(row: &[u8], out: &mut [u8]) {
 }
 
 /// As [`widen`], for sums of two rows that weigh four.
+#[inline(always)]
 fn widen_sums(sums: &[i16], out: &mut [u8]) {
     let last = sums.len() - 1;
     out[0] = ((sums[0] * 4 + 8) >> 4) as u8;
     out[1] = ((sums[0] * 3 + sums[1] + 7) >> 4) as u8;
-    for (pair, near) in out[2..2 * last].chunks_exact_mut(2).zip(sums.windows(3)) {
+    for (pair, near) in out[2..2 * last].as_chunks_mut::<2>().0.iter_mut().zip(sums.array_windows::<3>()) {
         let sample = near[1] * 3;
         pair[0] = ((sample + near[0] + 8) >> 4) as u8;
         pair[1] = ((sample + near[2] + 7) >> 4) as u8;
@@ -135,37 +137,30 @@ fn widen_sums(sums: &[i16], out: &mut [u8]) {
     out[2 * last + 1] = ((sums[last] * 4 + 7) >> 4) as u8;
 }
 
-fn grey_row(grey: &[u8], out: &mut [u8]) {
-    for (pixel, &level) in out.chunks_exact_mut(3).zip(grey) {
-        pixel.fill(level);
-    }
-}
-
-fn rgb_row(red: &[u8], green: &[u8], blue: &[u8], out: &mut [u8]) {
-    for (((pixel, &r), &g), &b) in out.chunks_exact_mut(3).zip(red).zip(green).zip(blue) {
-        pixel.copy_from_slice(&[r, g, b]);
-    }
-}
-
 /// BT.601 at full range. The factors are 1.402, 1.772, 0.34414 and 0.71414 in 1/65536, less the whole numbers that
 /// are added beside them, so that each fits 16 bits; rounding is as for the undivided factors.
-fn ycbcr_row(luma: &[u8], blue: &[u8], red: &[u8], out: &mut [u8]) {
+#[inline(always)]
+fn rgb_from_ycbcr([luma, blues, reds]: [&[u8]; 3], [red, green, blue]: [&mut [u8]; 3]) {
     const HALF: i32 = 1 << 15;
-    for (((pixel, &y), &cb), &cr) in out.chunks_exact_mut(3).zip(luma).zip(blue).zip(red) {
-        let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
-        let r = y + cr + ((26345 * cr + HALF) >> 16);
-        let g = y - cr + ((18734 * cr - 22554 * cb + HALF) >> 16);
-        let b = y + 2 * cb + ((-14942 * cb + HALF) >> 16);
-        pixel[0] = r.clamp(0, 255) as u8;
-        pixel[1] = g.clamp(0, 255) as u8;
-        pixel[2] = b.clamp(0, 255) as u8;
+    let width = luma.len();
+    let (blues, reds) = (&blues[..width], &reds[..width]);
+    let (red, green, blue) = (&mut red[..width], &mut green[..width], &mut blue[..width]);
+    // Twice the chroma, so that the upper half of the product has a bit to round with: all in 16 bits.
+    let share = |chroma: i16, factor: i32| (((i32::from(2 * chroma) * factor) >> 16) as i16 + 1) >> 1;
+    for x in 0..width {
+        let (y, cb, cr) = (i16::from(luma[x]), i16::from(blues[x]) - 128, i16::from(reds[x]) - 128);
+        let less = (18734 * i32::from(cr) - 22554 * i32::from(cb) + HALF) >> 16;
+        red[x] = (y + cr + share(cr, 26345)).clamp(0, 255) as u8;
+        green[x] = (y - cr + less as i16).clamp(0, 255) as u8;
+        blue[x] = (y + 2 * cb + share(cb, -14942)).clamp(0, 255) as u8;
     }
 }
 
 /// Multiplies inverted inks with inverted black: the RGB of a CMYK picture without a colour profile.
-fn apply_black(black: &[u8], out: &mut [u8]) {
-    for (pixel, &k) in out.chunks_exact_mut(3).zip(black) {
-        for x in pixel {
+#[inline(always)]
+fn apply_black(black: &[u8], channels: [&mut [u8]; 3]) {
+    for channel in channels {
+        for (x, &k) in channel.iter_mut().zip(black) {
             *x = super::super::convert::through_black(255 - *x, 255 - k);
         }
     }

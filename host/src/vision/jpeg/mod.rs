@@ -7,14 +7,24 @@
 //! Not read: arithmetic coding, lossless and 12-bit files.
 
 mod colour;
+mod frame;
 mod huffman;
+mod progressive;
 mod scan;
+mod segments;
+pub(super) mod split;
 mod transform;
 
+use std::ops::Range;
+
+use super::picture::{Part, channels_mut};
+use super::wide::wide;
 use super::{Format, Limits, Picture, VisionError, ifd};
-use colour::{Plane, Ratio, Space};
-use huffman::Table;
-use transform::Extent;
+use colour::Space;
+use frame::Frame;
+use segments::{Reader, Step};
+
+pub(super) use colour::Scratch;
 
 /// What is wrong with a file; the caller adds whose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,354 +57,143 @@ const ZIGZAG: [u8; 64] = [
     58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
 ];
 
-/// One component (channel) of the picture.
-struct Component {
-    id: u8,
-    /// Blocks across and down in one MCU, 1 to 4.
-    sampling: (usize, usize),
-    quantiser: usize,
-    /// The table named by `quantiser` when the component's first scan began; a file may replace it later.
-    steps: Option<[u16; 64]>,
-    /// Columns and rows of samples that hold the picture.
-    width: usize,
-    height: usize,
-    /// Blocks across and down that a scan of this component alone has.
-    blocks: (usize, usize),
-    /// Blocks across and down with the padding to whole MCUs.
-    padded: (usize, usize),
-    /// Samples, 64 for each of the padded blocks, row-major over the plane.
-    samples: Vec<u8>,
-    /// Coefficients by padded block, of progressive pictures only.
-    coefficients: Vec<i16>,
-    /// Whether a scan has brought it.
-    seen: bool,
+/// A file whose frame header has been read.
+pub(super) struct Opened<'a> {
+    reader: Reader<'a>,
+    size: (usize, usize),
 }
 
-/// A frame header and what has been decoded of the frame.
-struct Frame {
-    progressive: bool,
-    width: usize,
-    height: usize,
-    components: Vec<Component>,
-    /// MCUs across and down in scans of several components.
-    mcus: (usize, usize),
-}
-
-/// Reads the segments of a file.
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    steps: [Option<[u16; 64]>; 4],
-    dc: [Option<Table>; 4],
-    ac: [Option<Table>; 4],
-    /// MCUs between restart markers; 0 without them.
-    restart: usize,
-    frame: Option<Frame>,
-    jfif: bool,
-    /// The colour transform of an Adobe segment.
-    adobe: Option<u8>,
-    orientation: u8,
-    /// Scans read so far.
-    scans: usize,
-    limits: Limits,
-}
-
-/// The most scans of one picture: encoders make up to a dozen, and a few bytes can say that a whole scan is empty.
-const MOST_SCANS: usize = 100;
-
-/// Marker codes that are named below.
-mod marker {
-    pub(super) const DHT: u8 = 0xC4;
-    pub(super) const SOS: u8 = 0xDA;
-    pub(super) const DQT: u8 = 0xDB;
-    pub(super) const DRI: u8 = 0xDD;
-    pub(super) const EOI: u8 = 0xD9;
-    pub(super) const APP0: u8 = 0xE0;
-    pub(super) const APP1: u8 = 0xE1;
-    pub(super) const APP14: u8 = 0xEE;
-}
-
-/// The picture's size, from the headers alone.
-pub(super) fn size(bytes: &[u8], limits: &Limits) -> Result<(u32, u32), VisionError> {
+/// Reads `bytes` up to the frame header, which tells the picture's size.
+pub(super) fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Opened<'a>, VisionError> {
     let mut reader = Reader::new(bytes, *limits);
     loop {
-        if reader.segment(true)? == Step::Framed {
-            let frame = reader.frame.as_ref().expect("a frame was just read; this is a bug");
-            return Ok((frame.width as u32, frame.height as u32));
+        match reader.segment()? {
+            Step::Framed => {}
+            Step::Other => continue,
+            Step::Ended => return Err(Trouble::Damaged("no frame header").into()),
         }
+        let frame = reader.frame.as_ref().expect("a frame was just read; this is a bug");
+        let size = (frame.width, frame.height);
+        return Ok(Opened { reader, size });
     }
 }
 
 /// The whole picture.
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, VisionError> {
-    let mut reader = Reader::new(bytes, *limits);
-    while reader.segment(false)? != Step::Ended {}
-    let Reader { frame, jfif, adobe, orientation, .. } = reader;
-    let mut frame = frame.ok_or(Trouble::Damaged("no frame header"))?;
-    if frame.components.iter().any(|c| !c.seen) {
-        return Err(Trouble::Damaged("a component has no scan").into());
-    }
-    if frame.progressive {
-        for component in &mut frame.components {
-            component.transform();
-        }
-    }
-    let mut rgb = vec![0; frame.width * frame.height * 3];
-    let space = frame.space(jfif, adobe)?;
-    colour::to_rgb(&frame.planes()?, space, frame.width, &mut rgb);
-    Ok(Picture { width: frame.width as u32, height: frame.height as u32, rgb, orientation })
+    let opened = open(bytes, limits)?;
+    let (width, height) = opened.size();
+    Ok(opened.planes(&Part { columns: 0..width, rows: 0..height })?.picture())
 }
 
-/// What a segment was.
-#[derive(PartialEq, Eq)]
-enum Step {
-    Other,
-    Framed,
-    Ended,
-}
-
-impl<'a> Reader<'a> {
-    fn new(bytes: &'a [u8], limits: Limits) -> Self {
-        Self {
-            bytes,
-            // After the start marker, by which the format was recognised.
-            at: 2,
-            steps: [None; 4],
-            dc: [const { None }; 4],
-            ac: [const { None }; 4],
-            restart: 0,
-            frame: None,
-            jfif: false,
-            adobe: None,
-            orientation: 1,
-            scans: 0,
-            limits,
-        }
+impl Opened<'_> {
+    /// Columns and rows.
+    pub(super) fn size(&self) -> (usize, usize) {
+        self.size
     }
 
-    /// Reads the next segment, scans included. With `measure`, allocates nothing for the picture.
-    fn segment(&mut self, measure: bool) -> Result<Step, VisionError> {
-        let code = self.next_marker()?;
-        match code {
-            marker::EOI => return Ok(Step::Ended),
-            // Markers without a body; a stray restart marker does no harm.
-            0x01 | 0xD0..=0xD8 => return Ok(Step::Other),
-            _ => {}
-        }
-        let body = self.body()?;
-        match code {
-            0xC0..=0xC2 => {
-                self.read_frame(code, body, measure)?;
-                return Ok(Step::Framed);
-            }
-            marker::DHT => self.read_tables(body)?,
-            0xC3 | 0xC5..=0xC7 => return Err(Trouble::Unsupported("lossless or hierarchical coding").into()),
-            0xC8..=0xCF => return Err(Trouble::Unsupported("arithmetic coding").into()),
-            marker::DQT => self.read_steps(body)?,
-            marker::DRI => match body {
-                [high, low] => self.restart = usize::from(u16::from_be_bytes([*high, *low])),
-                _ => return Err(Trouble::Damaged("a restart interval of another length than 2").into()),
-            },
-            marker::SOS => self.read_scan(body)?,
-            marker::APP0 if body.starts_with(b"JFIF\0") => self.jfif = true,
-            marker::APP1 if body.starts_with(b"Exif\0\0") => {
-                self.orientation = ifd::orientation(&body[6..]).unwrap_or(self.orientation);
-            }
-            marker::APP14 if body.starts_with(b"Adobe") => self.adobe = body.get(11).copied().or(self.adobe),
-            _ => {}
-        }
-        Ok(Step::Other)
+    /// How the camera was held, as far as the file has been read: 1 where nothing was said yet.
+    pub(super) fn orientation(&self) -> u8 {
+        self.reader.orientation
     }
 
-    /// Skips to the next marker, over bytes that do not belong anywhere, and past it.
-    fn next_marker(&mut self) -> Result<u8, Trouble> {
-        loop {
-            let rest = self.bytes.get(self.at..).ok_or(Trouble::Truncated)?;
-            let found = rest.iter().position(|&b| b == 0xFF).ok_or(Trouble::Truncated)?;
-            self.at += found + 1;
-            let code = *self.bytes.get(self.at).ok_or(Trouble::Truncated)?;
-            if code != 0 && code != 0xFF {
-                self.at += 1;
-                return Ok(code);
-            }
+    /// Reads the rest of the file, and makes samples of what `part` needs.
+    pub(super) fn planes(self, part: &Part) -> Result<Planes, VisionError> {
+        let mut reader = self.reader;
+        if let Some(frame) = &mut reader.frame {
+            frame.allocate(part, &reader.limits)?;
         }
-    }
-
-    /// The body of the segment whose marker was just read.
-    fn body(&mut self) -> Result<&'a [u8], Trouble> {
-        let length = self.bytes.get(self.at..self.at + 2).ok_or(Trouble::Truncated)?;
-        let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
-        if length < 2 {
-            return Err(Trouble::Damaged("a segment shorter than its own length"));
+        while reader.segment()? != Step::Ended {}
+        let Reader { frame, jfif, adobe, orientation, .. } = reader;
+        let mut frame = frame.ok_or(Trouble::Damaged("no frame header"))?;
+        if frame.components.iter().any(|c| !c.seen) {
+            return Err(Trouble::Damaged("a component has no scan").into());
         }
-        let body = self.bytes.get(self.at + 2..self.at + length).ok_or(Trouble::Truncated)?;
-        self.at += length;
-        Ok(body)
-    }
-
-    fn read_steps(&mut self, mut body: &[u8]) -> Result<(), Trouble> {
-        while let [kind, rest @ ..] = body {
-            let (wide, slot) = (kind >> 4, usize::from(kind & 15));
-            let length = if wide == 0 { 64 } else { 128 };
-            if wide > 1 || slot > 3 || rest.len() < length {
-                return Err(Trouble::Damaged("a quantisation table"));
-            }
-            let mut table = [0u16; 64];
-            for (i, &place) in ZIGZAG.iter().enumerate() {
-                table[usize::from(place)] =
-                    if wide == 0 { u16::from(rest[i]) } else { u16::from_be_bytes([rest[2 * i], rest[2 * i + 1]]) };
-            }
-            self.steps[slot] = Some(table);
-            body = &rest[length..];
+        if frame.progressive {
+            frame.components.iter_mut().for_each(frame::Component::transform);
         }
-        Ok(())
-    }
-
-    fn read_tables(&mut self, mut body: &[u8]) -> Result<(), Trouble> {
-        while let [kind, rest @ ..] = body {
-            let (class, slot) = (kind >> 4, usize::from(kind & 15));
-            let Some((counts, rest)) = rest.split_first_chunk::<16>() else {
-                return Err(Trouble::Damaged("a Huffman table"));
-            };
-            let total = counts.iter().map(|&n| usize::from(n)).sum::<usize>();
-            if class > 1 || slot > 3 || total > 256 || rest.len() < total {
-                return Err(Trouble::Damaged("a Huffman table"));
-            }
-            let table = Table::new(counts, &rest[..total])?;
-            if class == 1 {
-                self.ac[slot] = Some(table);
-            } else if table.fits_dc() {
-                self.dc[slot] = Some(table);
-            } else {
-                return Err(Trouble::Damaged("a Huffman table for DC has other symbols"));
-            }
-            body = &rest[total..];
-        }
-        Ok(())
-    }
-
-    fn read_frame(&mut self, code: u8, body: &[u8], measure: bool) -> Result<(), VisionError> {
-        if self.frame.is_some() {
-            return Err(Trouble::Damaged("a second frame header").into());
-        }
-        let [bits, h1, h0, w1, w0, count, rest @ ..] = body else {
-            return Err(Trouble::Damaged("a frame header").into());
-        };
-        if *bits != 8 {
-            return Err(Trouble::Unsupported("samples of other than 8 bits").into());
-        }
-        let (width, height) = (u16::from_be_bytes([*w1, *w0]), u16::from_be_bytes([*h1, *h0]));
-        if !matches!(count, 1 | 3 | 4) {
-            return Err(Trouble::Unsupported("other than 1, 3 or 4 components").into());
-        }
-        if rest.len() != usize::from(*count) * 3 {
-            return Err(Trouble::Damaged("a frame header").into());
-        }
-        self.limits.check_size(Format::Jpeg, width.into(), height.into())?;
-        let mut frame = Frame::new(code == 0xC2, (width.into(), height.into()), rest)?;
-        if !measure {
-            frame.allocate(&self.limits)?;
-        }
-        self.frame = Some(frame);
-        Ok(())
+        let space = frame.space(jfif, adobe)?;
+        Ok(Planes { frame, space, orientation })
     }
 }
 
-impl Frame {
-    fn new(progressive: bool, (width, height): (usize, usize), parts: &[u8]) -> Result<Self, Trouble> {
-        let parts = parts.as_chunks::<3>().0;
-        let sampling = |part: &[u8; 3]| (usize::from(part[1] >> 4), usize::from(part[1] & 15));
-        if parts.iter().map(sampling).any(|(h, v)| !(1..=4).contains(&h) || !(1..=4).contains(&v)) {
-            return Err(Trouble::Damaged("a sampling factor outside 1 to 4"));
-        }
-        let most_across = parts.iter().map(|p| sampling(p).0).max().unwrap_or(1);
-        let most_down = parts.iter().map(|p| sampling(p).1).max().unwrap_or(1);
-        let mcus = (width.div_ceil(8 * most_across), height.div_ceil(8 * most_down));
-        let mut components = Vec::with_capacity(4);
-        for part in parts {
-            let (h, v) = sampling(part);
-            let (columns, rows) = ((width * h).div_ceil(most_across), (height * v).div_ceil(most_down));
-            if part[2] > 3 {
-                return Err(Trouble::Damaged("a component without a quantisation table"));
-            }
-            components.push(Component {
-                id: part[0],
-                sampling: (h, v),
-                quantiser: usize::from(part[2]),
-                steps: None,
-                width: columns,
-                height: rows,
-                blocks: (columns.div_ceil(8), rows.div_ceil(8)),
-                padded: (mcus.0 * h, mcus.1 * v),
-                samples: Vec::new(),
-                coefficients: Vec::new(),
-                seen: false,
-            });
-        }
-        Ok(Self { progressive, width, height, components, mcus })
+/// A decoded picture before its colours are mixed.
+pub(super) struct Planes {
+    frame: Frame,
+    space: Space,
+    orientation: u8,
+}
+
+impl Planes {
+    /// How the camera was held, 1 to 8 as EXIF counts.
+    pub(super) fn orientation(&self) -> u8 {
+        self.orientation
     }
 
-    fn allocate(&mut self, limits: &Limits) -> Result<(), VisionError> {
-        let samples = |c: &Component| c.padded.0 * c.padded.1 * 64;
-        let total = self.components.iter().map(|c| samples(c) as u64).sum::<u64>();
-        // Coefficients of progressive pictures take two bytes beside the sample's one.
-        limits.check_memory(Format::Jpeg, if self.progressive { total * 3 } else { total })?;
-        for component in &mut self.components {
-            let size = samples(component);
-            component.samples = vec![0; size];
-            component.coefficients = vec![0; if self.progressive { size } else { 0 }];
-        }
-        Ok(())
+    /// Some columns of row `y`: reds, greens and blues, each as long as there are columns. Both lie in the part that
+    /// was asked for.
+    pub(super) fn row(&self, y: usize, columns: &Range<usize>, scratch: &mut Scratch, rgb: [&mut [u8]; 3]) {
+        wide(
+            #[inline(always)]
+            || colour::row((&self.frame.components, self.space), y, columns, scratch, rgb),
+        );
     }
 
-    /// What the components mean, by libjpeg's rules.
-    fn space(&self, jfif: bool, adobe: Option<u8>) -> Result<Space, Trouble> {
-        let ids: Vec<u8> = self.components.iter().map(|c| c.id).collect();
-        Ok(match (ids.as_slice(), adobe) {
-            ([_], _) => Space::Grey,
-            ([_, _, _], Some(0)) if !jfif => Space::Rgb,
-            ([b'R', b'G', b'B'], None) if !jfif => Space::Rgb,
-            ([_, _, _], _) => Space::YCbCr,
-            ([_, _, _, _], None | Some(0)) => Space::Cmyk,
-            ([_, _, _, _], Some(_)) => Space::Ycck,
-            _ => return Err(Trouble::Unsupported("other than 1, 3 or 4 components")),
-        })
-    }
-
-    fn planes(&self) -> Result<Vec<Plane<'_>>, Trouble> {
-        let most_across = self.components.iter().map(|c| c.sampling.0).max().unwrap_or(1);
-        let most_down = self.components.iter().map(|c| c.sampling.1).max().unwrap_or(1);
-        let mut planes = Vec::with_capacity(4);
-        for component in &self.components {
-            let (h, v) = component.sampling;
-            if most_across % h != 0 || most_down % v != 0 {
-                return Err(Trouble::Unsupported("components whose sizes are no multiples"));
-            }
-            planes.push(Plane {
-                samples: &component.samples,
-                stride: component.padded.0 * 8,
-                width: component.width,
-                height: component.height,
-                ratio: Ratio { across: most_across / h, down: most_down / v },
-            });
+    /// All of it, interleaved.
+    fn picture(&self) -> Picture {
+        let (width, height) = (self.frame.width, self.frame.height);
+        let (mut scratch, mut rgb, mut lines) = (Scratch::default(), vec![0; width * height * 3], vec![0; width * 3]);
+        let [red, green, blue] = channels_mut(&mut lines, width);
+        for (y, out) in rgb.chunks_exact_mut(width * 3).enumerate() {
+            self.row(y, &(0..width), &mut scratch, [&mut *red, &mut *green, &mut *blue]);
+            wide(
+                #[inline(always)]
+                || interleave([red, green, blue], out),
+            );
         }
-        Ok(planes)
+        Picture { width: width as u32, height: height as u32, rgb, orientation: self.orientation }
     }
 }
 
-impl Component {
-    /// Samples from the coefficients of a progressive picture.
-    fn transform(&mut self) {
-        let steps = self.steps.unwrap_or([1; 64]);
-        let stride = self.padded.0 * 8;
-        for (i, block) in self.coefficients.as_chunks::<64>().0.iter().enumerate() {
-            let mut scaled = [0i16; 64];
-            for ((out, &value), &step) in scaled.iter_mut().zip(block).zip(&steps) {
-                *out = value.wrapping_mul(step as i16);
+#[inline(always)]
+fn interleave([red, green, blue]: [&[u8]; 3], out: &mut [u8]) {
+    for (((pixel, &r), &g), &b) in out.as_chunks_mut::<3>().0.iter_mut().zip(red).zip(green).zip(blue) {
+        *pixel = [r, g, b];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_has_the_pixels_of_the_whole() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference/pictures");
+        let (limits, mut parts) = (Limits::default(), 0);
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "jpg") {
+                continue;
             }
-            let extent = if block[1..].iter().all(|&value| value == 0) { Extent::Mean } else { Extent::Full };
-            let start = (i / self.padded.0) * 8 * stride + (i % self.padded.0) * 8;
-            transform::inverse(&scaled, extent, &mut self.samples, start, stride);
+            let bytes = std::fs::read(&path).unwrap();
+            let whole = decode(&bytes, &limits).unwrap();
+            let (width, height) = (whole.width() as usize, whole.height() as usize);
+            let cuts = |size: usize| [0..size, 0..1, size - 1..size, size / 3..size, size / 4..(size / 2).max(1)];
+            for (columns, rows) in cuts(width).into_iter().flat_map(|x| cuts(height).map(|y| (x.clone(), y))) {
+                let (columns, rows) = (columns.start.min(columns.end - 1)..columns.end, rows);
+                let rows = rows.start.min(rows.end - 1)..rows.end;
+                let part = Part { columns, rows };
+                let planes = open(&bytes, &limits).unwrap().planes(&part).unwrap();
+                let (mut scratch, size) = (Scratch::default(), part.columns.len());
+                let mut line = vec![0; size * 3];
+                for y in part.rows.clone() {
+                    planes.row(y, &part.columns, &mut scratch, channels_mut(&mut line, size));
+                    let expected = &whole.rgb()[(y * width + part.columns.start) * 3..][..size * 3];
+                    let found: Vec<u8> = (0..size * 3).map(|i| line[i % 3 * size + i / 3]).collect();
+                    assert_eq!(found, expected, "row {y} of {part:?} of {}", path.display());
+                }
+                parts += 1;
+            }
         }
+        assert!(parts > 25 * 20, "{parts}");
     }
 }

@@ -1,37 +1,88 @@
-//! Scans of a JPEG: which blocks come in which order, and their coefficients, sequential or progressive.
+//! Scans of a JPEG: which blocks come in which order, and the coefficients of sequential ones.
 //! What goes in: a scan header and the bits after it. What comes out: samples (sequential) or coefficients
 //! (progressive) in the frame's components.
 
+use super::frame::{Component, Frame};
 use super::huffman::{Bits, Table};
-use super::transform::{self, Extent};
-use super::{Component, MOST_SCANS, Reader, Trouble, ZIGZAG};
+use super::segments::Reader;
+use super::transform::Extent;
+use super::{Trouble, ZIGZAG, wide};
+
+/// The most scans of one picture: encoders make up to a dozen, and a few bytes can say that a whole scan is empty.
+const MOST_SCANS: usize = 100;
+
+/// The place of each coefficient as in [`ZIGZAG`], and the last again for those that a run leads to past the end: one
+/// check after a block does for all of it.
+const PLACES: [u8; 94] = {
+    let (mut places, mut k) = ([63; 94], 0);
+    while k < 64 {
+        places[k] = ZIGZAG[k];
+        k += 1;
+    }
+    places
+};
 
 /// One component's part in a scan.
-struct Member {
-    component: usize,
-    dc: usize,
-    ac: usize,
+pub(super) struct Member {
+    pub(super) component: usize,
+    pub(super) dc: usize,
+    pub(super) ac: usize,
     /// The last DC value, from which the next differs.
-    before: i16,
+    pub(super) before: i16,
 }
 
 /// The coefficients and bits that a progressive scan brings.
 #[derive(Clone, Copy)]
-struct Band {
+pub(super) struct Band {
     /// First and last coefficient in zigzag order.
-    first: usize,
-    last: usize,
+    pub(super) first: usize,
+    pub(super) last: usize,
     /// Whether bits above the lowest were brought by an earlier scan.
-    refines: bool,
+    pub(super) refines: bool,
     /// How far what is brought is shifted up.
-    shift: u32,
+    pub(super) shift: u32,
 }
 
-/// A block's coefficients and where they go.
-struct Target<'a> {
-    component: &'a mut Component,
-    x: usize,
-    y: usize,
+/// A scan's restart markers.
+pub(super) struct Restarts {
+    /// MCUs between two; 0 without them.
+    interval: usize,
+    left: usize,
+    next: u8,
+}
+
+impl Restarts {
+    pub(super) fn new(interval: usize) -> Self {
+        Self { interval, left: interval, next: 0 }
+    }
+
+    /// To be asked before each MCU: the number of the marker that must come now, if one must.
+    #[inline(always)]
+    pub(super) fn due(&mut self) -> Option<u8> {
+        if self.interval == 0 {
+            return None;
+        }
+        let due = (self.left == 0).then_some(self.next);
+        if due.is_some() {
+            (self.left, self.next) = (self.interval, (self.next + 1) & 7);
+        }
+        self.left -= 1;
+        due
+    }
+}
+
+/// One component's part in a sequential scan, and a row of MCUs of it.
+struct Lane<'t> {
+    component: usize,
+    dc: &'t Table,
+    ac: &'t Table,
+    before: i16,
+    /// Blocks across and down in one MCU.
+    across: usize,
+    down: usize,
+    /// Coefficients of the row, `down` rows of blocks.
+    blocks: Vec<[i16; 64]>,
+    extents: Vec<Extent>,
 }
 
 impl Reader<'_> {
@@ -42,46 +93,64 @@ impl Reader<'_> {
             return Err(Trouble::Damaged("more than a hundred scans"));
         }
         let mut frame = self.frame.take().ok_or(Trouble::Damaged("a scan before its frame"))?;
-        let (mut members, band) = self.scan_header(body, &mut frame.components, frame.progressive)?;
-        let alone = members.len() == 1;
-        let (across, down) = if alone { frame.components[members[0].component].blocks } else { frame.mcus };
-        let mut bits = Bits::new(self.bytes, self.at);
-        let (mut until_restart, mut restarts) = (self.restart, 0u8);
-        // Blocks still to come that have nothing in this band.
-        let mut empty_run = 0u32;
-        for mcu_y in 0..down {
-            for mcu_x in 0..across {
-                if self.restart > 0 && until_restart == 0 {
-                    bits.check()?;
-                    self.expect_restart(&mut bits, restarts)?;
-                    restarts = (restarts + 1) & 7;
-                    until_restart = self.restart;
-                    empty_run = 0;
-                    members.iter_mut().for_each(|member| member.before = 0);
-                }
-                until_restart = until_restart.wrapping_sub(1);
-                for member in &mut members {
-                    let component = &mut frame.components[member.component];
-                    let (h, v) = if alone { (1, 1) } else { component.sampling };
-                    for (y, x) in (0..v).flat_map(|y| (0..h).map(move |x| (y, x))) {
-                        let mut target = Target { component: &mut *component, x: mcu_x * h + x, y: mcu_y * v + y };
-                        match band {
-                            None => self.sequential_block(&mut bits, member, &mut target)?,
-                            Some(band) => {
-                                self.progressive_block(&mut bits, member, &mut target, band, &mut empty_run)?
-                            }
-                        }
-                    }
-                }
-            }
-            bits.check()?;
-        }
-        self.at = bits.position();
+        let (members, band) = self.scan_header(body, &mut frame.components, frame.progressive)?;
+        self.at = match band {
+            Some(band) => self.progressive_scan(&mut frame, members, band)?,
+            None => self.sequential_scan(&mut frame, &members)?,
+        };
         self.frame = Some(frame);
         Ok(())
     }
 
-    fn scan_header(
+    /// MCUs across and down in a scan of these members.
+    pub(super) fn mcus(frame: &Frame, members: &[Member]) -> (usize, usize) {
+        if let [alone] = members { frame.components[alone.component].blocks } else { frame.mcus }
+    }
+
+    /// A row of MCUs is read, then transformed while it is in the cache. Where it ends.
+    fn sequential_scan(&self, frame: &mut Frame, members: &[Member]) -> Result<usize, Trouble> {
+        let (across, down) = Self::mcus(frame, members);
+        let mut lanes = Vec::with_capacity(4);
+        for member in members {
+            let (Some(dc), Some(ac)) = (&self.dc[member.dc & 3], &self.ac[member.ac & 3]) else {
+                return Err(Trouble::Damaged("a scan without its tables"));
+            };
+            let (h, v) = if members.len() == 1 { (1, 1) } else { frame.components[member.component].sampling };
+            lanes.push(Lane {
+                component: member.component,
+                dc,
+                ac,
+                before: 0,
+                across: h,
+                down: v,
+                blocks: vec![[0; 64]; across * h * v],
+                extents: vec![Extent::Mean; across * h * v],
+            });
+        }
+        let (mut bits, mut restarts) = (Bits::new(self.bytes, self.at), Restarts::new(self.restart));
+        for mcu_y in 0..down {
+            bits = wide(
+                #[inline(always)]
+                || read_row(bits, &mut restarts, &mut lanes, across),
+            )?;
+            bits.check()?;
+            wide(
+                #[inline(always)]
+                || {
+                    for lane in &lanes {
+                        let (component, row) = (&mut frame.components[lane.component], across * lane.across);
+                        let rows = lane.blocks.chunks_exact(row).zip(lane.extents.chunks_exact(row));
+                        for (y, (blocks, extents)) in rows.enumerate() {
+                            component.transform_row(mcu_y * lane.down + y, blocks, extents);
+                        }
+                    }
+                },
+            );
+        }
+        Ok(bits.position())
+    }
+
+    pub(super) fn scan_header(
         &self,
         body: &[u8],
         components: &mut [Component],
@@ -135,176 +204,66 @@ impl Reader<'_> {
         }
         Ok((members, progressive.then_some(band)))
     }
+}
 
-    /// Goes past the restart marker that must come now.
-    fn expect_restart(&mut self, bits: &mut Bits, number: u8) -> Result<(), Trouble> {
-        self.at = bits.position();
-        if self.next_marker()? != 0xD0 + number {
-            return Err(Trouble::Damaged("a restart marker is missing"));
+/// The coefficients of a row of MCUs. The reader goes in and out by value, so that it stays in registers.
+#[inline(always)]
+fn read_row<'a>(
+    mut bits: Bits<'a>,
+    restarts: &mut Restarts,
+    lanes: &mut [Lane],
+    across: usize,
+) -> Result<Bits<'a>, Trouble> {
+    for mcu in 0..across {
+        if let Some(number) = restarts.due() {
+            bits = bits.after_restart(number)?;
+            lanes.iter_mut().for_each(|lane| lane.before = 0);
         }
-        bits.restart(self.at);
-        Ok(())
-    }
-
-    /// A whole block, transformed at once.
-    #[inline]
-    fn sequential_block(&self, bits: &mut Bits, member: &mut Member, target: &mut Target) -> Result<(), Trouble> {
-        let (Some(dc), Some(ac), Some(steps)) =
-            (&self.dc[member.dc & 3], &self.ac[member.ac & 3], &target.component.steps)
-        else {
-            return Err(Trouble::Damaged("a scan without its tables"));
-        };
-        let mut block = [0i16; 64];
-        let size = bits.symbol(dc);
-        member.before = member.before.wrapping_add(bits.signed(size) as i16);
-        block[0] = member.before.wrapping_mul(steps[0] as i16);
-        let (mut k, mut last) = (1, 0);
-        while k < 64 {
-            let (run, value) = if let Some(found) = bits.coefficient(ac) {
-                found
-            } else {
-                let symbol = bits.symbol(ac);
-                let (run, size) = ((symbol >> 4) as usize, symbol & 15);
-                if size == 0 {
-                    if run != 15 {
-                        break;
-                    }
-                    k += 16;
-                    continue;
+        for lane in &mut *lanes {
+            for y in 0..lane.down {
+                let first = (y * across + mcu) * lane.across;
+                let blocks = lane.blocks[first..][..lane.across].iter_mut();
+                for (block, extent) in blocks.zip(&mut lane.extents[first..][..lane.across]) {
+                    *extent = read_block(&mut bits, (lane.dc, lane.ac), &mut lane.before, block)?;
                 }
-                (run, bits.signed(size) as i16)
-            };
-            k += run;
-            let place = usize::from(*ZIGZAG.get(k).ok_or(Trouble::Damaged("a block has more than 64 numbers"))?);
-            block[place & 63] = value.wrapping_mul(steps[place & 63] as i16);
-            last = k;
-            k += 1;
-        }
-        let Component { samples, padded, .. } = &mut *target.component;
-        let stride = padded.0 * 8;
-        transform::inverse(&block, Extent::of(last), samples, target.y * 8 * stride + target.x * 8, stride);
-        Ok(())
-    }
-
-    /// What a progressive scan says of one block.
-    #[inline]
-    fn progressive_block(
-        &self,
-        bits: &mut Bits,
-        member: &mut Member,
-        target: &mut Target,
-        band: Band,
-        empty_run: &mut u32,
-    ) -> Result<(), Trouble> {
-        let at = (target.y * target.component.padded.0 + target.x) * 64;
-        let block = target.component.coefficients[at..].first_chunk_mut::<64>();
-        let block = block.expect("blocks of a scan lie inside their plane; this is a bug");
-        if band.first == 0 {
-            if band.refines {
-                block[0] |= i16::from(bits.bit()) << band.shift;
-            } else if let Some(dc) = &self.dc[member.dc & 3] {
-                let size = bits.symbol(dc);
-                member.before = member.before.wrapping_add(bits.signed(size) as i16);
-                block[0] = member.before << band.shift;
             }
-            return Ok(());
         }
-        let Some(ac) = &self.ac[member.ac & 3] else { return Ok(()) };
-        if band.refines { refine(bits, ac, block, band, empty_run) } else { bring(bits, ac, block, band, empty_run) }
     }
+    Ok(bits)
 }
 
-/// The first scan of a band: numbers, runs of zeros, and runs of blocks without any.
-fn bring(
+/// One block's coefficients, row-major.
+#[inline(always)]
+fn read_block(
     bits: &mut Bits,
-    table: &Table,
+    (dc, ac): (&Table, &Table),
+    before: &mut i16,
     block: &mut [i16; 64],
-    band: Band,
-    empty_run: &mut u32,
-) -> Result<(), Trouble> {
-    if *empty_run > 0 {
-        *empty_run -= 1;
-        return Ok(());
+) -> Result<Extent, Trouble> {
+    *block = [0; 64];
+    *before = before.wrapping_add(bits.difference(dc));
+    block[0] = *before;
+    let mut at = Last { place: 0, value: 0 };
+    // Two numbers for one filling of the reader.
+    while read_number::<true>(bits, ac, block, &mut at) && read_number::<false>(bits, ac, block, &mut at) {}
+    // Zeros may go past the end, numbers not.
+    if at.place > 63 && at.value != 0 {
+        return Err(Trouble::Damaged("a block has more than 64 numbers"));
     }
-    let mut k = band.first;
-    while k <= band.last {
-        let symbol = bits.symbol(table);
-        let (run, size) = (symbol >> 4, symbol & 15);
-        if size == 0 {
-            if run == 15 {
-                k += 16;
-                continue;
-            }
-            *empty_run = (1 << run) - 1 + bits.number(run);
-            break;
-        }
-        k += run as usize;
-        if k > band.last {
-            return Err(Trouble::Damaged("a block has more numbers than its band"));
-        }
-        block[usize::from(ZIGZAG[k])] = (bits.signed(size) as i16) << band.shift;
-        k += 1;
-    }
-    Ok(())
+    Ok(Extent::of(at.place))
 }
 
-/// A later scan of a band: one more bit for each number that is not zero, and new numbers between them.
-fn refine(
-    bits: &mut Bits,
-    table: &Table,
-    block: &mut [i16; 64],
-    band: Band,
-    empty_run: &mut u32,
-) -> Result<(), Trouble> {
-    let one = 1i16 << band.shift;
-    let mut k = band.first;
-    if *empty_run == 0 {
-        while k <= band.last {
-            let symbol = bits.symbol(table);
-            let (mut run, size) = (symbol >> 4, symbol & 15);
-            let mut new = 0;
-            if size == 1 {
-                new = if bits.bit() { one } else { -one };
-            } else if size > 1 {
-                return Err(Trouble::Damaged("a refinement by more than one bit"));
-            } else if run < 15 {
-                *empty_run = (1 << run) + bits.number(run);
-                break;
-            }
-            // Over numbers that are there, refining each, and over `run` zeros, to the zero that becomes `new`.
-            while k <= band.last {
-                let value = &mut block[usize::from(ZIGZAG[k])];
-                if *value != 0 {
-                    refine_one(bits, value, one);
-                } else if run == 0 {
-                    *value = new;
-                    break;
-                } else {
-                    run -= 1;
-                }
-                k += 1;
-            }
-            if k > band.last && new != 0 {
-                return Err(Trouble::Damaged("a block has more numbers than its band"));
-            }
-            k += 1;
-        }
-    }
-    if *empty_run > 0 {
-        for &place in ZIGZAG.iter().take(band.last + 1).skip(k) {
-            let value = &mut block[usize::from(place)];
-            if *value != 0 {
-                refine_one(bits, value, one);
-            }
-        }
-        *empty_run -= 1;
-    }
-    Ok(())
+/// The last coefficient that a block has so far, and its place in zigzag order.
+struct Last {
+    place: usize,
+    value: i16,
 }
 
-#[inline]
-fn refine_one(bits: &mut Bits, value: &mut i16, one: i16) {
-    if bits.bit() && *value & one == 0 {
-        *value = value.wrapping_add(if *value > 0 { one } else { -one });
-    }
+/// One more coefficient. Whether the block may go on.
+#[inline(always)]
+fn read_number<const FILL: bool>(bits: &mut Bits, ac: &Table, block: &mut [i16; 64], last: &mut Last) -> bool {
+    let Some((step, value)) = bits.coefficient::<FILL>(ac) else { return false };
+    *last = Last { place: last.place + step, value };
+    block[usize::from(PLACES[last.place]) & 63] = value;
+    last.place < 63
 }

@@ -1,8 +1,10 @@
 //! The inverse cosine transform of JPEG blocks, in integers, to libjpeg's accurate ("islow") numbers bit for bit.
-//! What goes in: 64 dequantised coefficients. What comes out: 64 samples in a plane.
+//! What goes in: 64 coefficients and the steps by which they were divided. What comes out: 64 samples.
 //!
 //! After C. Loeffler, A. Ligtenberg and G. Moschytz, "Practical fast 1-D DCT algorithms with 11 multiplications",
 //! ICASSP 1989, with its sums written as products of 16-bit numbers, which compilers turn into vector instructions.
+
+use crate::vision::turn::turned;
 
 /// The rotations' cosines and sines with 13 fractional bits, as libjpeg rounds them.
 mod fix {
@@ -47,51 +49,39 @@ impl Extent {
     }
 }
 
-/// Writes the samples of a block of dequantised coefficients (row-major) to 8 rows of `plane` that begin at `start`
-/// and lie `stride` apart.
-#[inline]
-pub(super) fn inverse(block: &[i16; 64], extent: Extent, plane: &mut [u8], start: usize, stride: usize) {
-    if extent == Extent::Mean {
-        let level = ((i32::from(block[0]) + 4) >> 3) + 128;
-        let level = level.clamp(0, 255) as u8;
-        for row in plane[start..].chunks_mut(stride).take(8) {
-            row[..8].fill(level);
+/// The samples of a block of coefficients (row-major), multiplied by `steps`: its columns as words, of which the lowest
+/// byte is in the first row.
+#[inline(always)]
+pub(super) fn inverse(block: &[i16; 64], steps: &[i16; 64], extent: Extent) -> [u64; 8] {
+    match extent {
+        Extent::Mean => {
+            let level = ((i32::from(block[0].wrapping_mul(steps[0])) + 4) >> 3) + 128;
+            [u64::from_le_bytes([level.clamp(0, 255) as u8; 8]); 8]
         }
-        return;
-    }
-    let samples = if extent == Extent::Quarter { both_passes::<4>(block) } else { both_passes::<8>(block) };
-    for (row, from) in plane[start..].chunks_mut(stride).take(8).zip(samples.chunks_exact(8)) {
-        row[..8].copy_from_slice(from);
+        Extent::Quarter => both_passes::<4>(block, steps),
+        Extent::Full => both_passes::<8>(block, steps),
     }
 }
 
-#[inline]
-fn both_passes<const FILLED: usize>(block: &[i16; 64]) -> [u8; 64] {
+#[inline(always)]
+fn both_passes<const FILLED: usize>(block: &[i16; 64], steps: &[i16; 64]) -> [u64; 8] {
+    let mut scaled = [0i16; 64];
+    for i in 0..FILLED * 8 {
+        scaled[i] = block[i].wrapping_mul(steps[i]);
+    }
     let mut first = [0i16; 64];
-    pass::<FILLED, { fix::BITS - KEPT }>(block, &mut first);
-    let across = transposed(&first);
+    pass::<FILLED, { fix::BITS - KEPT }>(&scaled, &mut first);
     let mut second = [0i16; 64];
-    pass::<FILLED, { fix::BITS + KEPT + 3 }>(&across, &mut second);
+    pass::<FILLED, { fix::BITS + KEPT + 3 }>(&turned(&first), &mut second);
     let mut samples = [0u8; 64];
-    for (sample, &value) in samples.iter_mut().zip(&transposed(&second)) {
+    for (sample, &value) in samples.iter_mut().zip(&second) {
         *sample = value.saturating_add(128).clamp(0, 255) as u8;
     }
-    samples
-}
-
-#[inline]
-fn transposed(block: &[i16; 64]) -> [i16; 64] {
-    let mut turned = [0i16; 64];
-    for y in 0..8 {
-        for x in 0..8 {
-            turned[x * 8 + y] = block[y * 8 + x];
-        }
-    }
-    turned
+    std::array::from_fn(|x| u64::from_le_bytes(samples.as_chunks().0[x]))
 }
 
 /// One transform down each of the eight columns, of which only the first `FILLED` rows may be other than zero.
-#[inline]
+#[inline(always)]
 fn pass<const FILLED: usize, const SHIFT: u32>(from: &[i16; 64], to: &mut [i16; 64]) {
     use fix::*;
     for x in 0..8 {

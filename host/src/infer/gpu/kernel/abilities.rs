@@ -46,7 +46,13 @@ pub(in super::super) struct Matrix {
 /// In how many bits each value of `graph` is kept if the model runs in `precision`.
 pub(in super::super) fn stored(graph: &Graph, precision: Precision) -> Vec<Precision> {
     let mut all = vec![precision; graph.values.len()];
-    for step in graph.steps.iter().filter(|step| matches!(step.operation, Operation::Softmax)) {
+    for step in &graph.steps {
+        match step.operation {
+            Operation::Softmax => {}
+            // Places do not fit 16 bits.
+            Operation::Top { .. } => all[step.output] = Precision::Single,
+            _ => continue,
+        }
         for source in &step.inputs {
             if let Source::Value(id) = source {
                 all[*id] = Precision::Single;

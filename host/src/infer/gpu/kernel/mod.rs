@@ -21,11 +21,11 @@ pub(super) use self::tile::Variant;
 
 use askama::Template;
 
-use super::super::Precision;
-use super::super::graph::{Conv, Dims, Graph, Operation, Source, Step, ValueId};
 use self::pack::Part;
 use self::text::Text;
 use self::tile::{MatrixTile, Tile};
+use super::super::Precision;
+use super::super::graph::{Conv, Dims, Graph, Operation, Source, Step, ValueId};
 
 /// The kernels that are switched on and off, tested and reported together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -47,11 +47,13 @@ pub enum Family {
     Softmax,
     /// Channels joined.
     Concat,
+    /// The largest channels and their places.
+    Top,
 }
 
 impl Family {
     /// All families; the first is what every other's test needs.
-    pub const ALL: [Family; 8] = [
+    pub const ALL: [Family; 9] = [
         Family::Gather,
         Family::ConvMatrix,
         Family::ConvTiled,
@@ -60,6 +62,7 @@ impl Family {
         Family::Pointwise,
         Family::Softmax,
         Family::Concat,
+        Family::Top,
     ];
 
     /// The name of its entry point and of its file.
@@ -73,6 +76,7 @@ impl Family {
             Family::Pointwise => "pointwise",
             Family::Softmax => "softmax",
             Family::Concat => "concat",
+            Family::Top => "top",
         }
     }
 
@@ -80,15 +84,14 @@ impl Family {
     pub fn candidates(operation: &Operation) -> &'static [Family] {
         match operation {
             Operation::Conv(conv) if conv.shortcut.is_some() => &[Family::ConvMatrix, Family::ConvTiled],
-            Operation::Conv(conv) if conv.groups == 1 => {
-                &[Family::ConvMatrix, Family::ConvTiled, Family::ConvGrouped]
-            }
+            Operation::Conv(conv) if conv.groups == 1 => &[Family::ConvMatrix, Family::ConvTiled, Family::ConvGrouped],
             Operation::Conv(_) => &[Family::ConvGrouped],
             Operation::Pool(_) => &[Family::Pool],
             Operation::Gather(_) => &[Family::Gather],
             Operation::Pointwise => &[Family::Pointwise],
             Operation::Softmax => &[Family::Softmax],
             Operation::Concat => &[Family::Concat],
+            Operation::Top { .. } => &[Family::Top],
         }
     }
 
@@ -287,6 +290,14 @@ pub(super) fn kernel(layout: Layout, step: &Step, choice: Choice, abilities: &Ab
             text.constant("FIRST_C", first.channels);
             text.constant("SECOND_Q", quads(second.channels));
         }
+        Operation::Top { k } => {
+            let from = valued()?;
+            if *k == 0 || *k > from.channels || 2 * k != to.channels {
+                return Err("its result does not fit what it reads; this is a bug".into());
+            }
+            text.constant("K", *k);
+            grid = Grid::Linear { per_image: to.pixels() as u64, share: 1 };
+        }
         Operation::Pointwise => {
             valued()?;
         }
@@ -296,7 +307,9 @@ pub(super) fn kernel(layout: Layout, step: &Step, choice: Choice, abilities: &Ab
     let constants = text.pointwise(layout, step, bias, shortcut.map(|(before, _)| before));
     let matrices = matches!(choice.variant, Variant::Matrix(_));
     let body = body.unwrap_or_else(|| plain(family).to_owned());
-    let source = [text.head(matrices), text.constants, include_str!("../kernels/common.wgsl").into(), body, text.functions].join("\n");
+    let source =
+        [text.head(matrices), text.constants, include_str!("../kernels/common.wgsl").into(), body, text.functions]
+            .join("\n");
     Ok(Kernel {
         family,
         variant: choice.variant,
@@ -318,6 +331,7 @@ fn plain(family: Family) -> &'static str {
         Family::Pointwise => include_str!("../kernels/pointwise.wgsl"),
         Family::Softmax => include_str!("../kernels/softmax.wgsl"),
         Family::Concat => include_str!("../kernels/concat.wgsl"),
+        Family::Top => include_str!("../kernels/top.wgsl"),
         Family::ConvMatrix | Family::ConvTiled => "",
     }
 }
@@ -388,7 +402,8 @@ fn matrix_body(
             (1, Some(second)) => (&second.window, &second.before),
             _ => (&conv.window, &step.before),
         };
-        let straight = window.size == [1, 1] && window.stride == [1, 1] && window.before == [0, 0] && from.pixels() == to.pixels();
+        let straight =
+            window.size == [1, 1] && window.stride == [1, 1] && window.before == [0, 0] && from.pixels() == to.pixels();
         let names = [("x", "before", ""), ("second", "second_before", "SECOND_")][at];
         loads.push(LoadPart {
             source: names.0,
@@ -417,7 +432,12 @@ fn matrix_body(
 }
 
 /// The text of the kernel of `choice` for `step`, without its numbers.
-pub(super) fn kernel_text(layout: Layout, step: &Step, choice: Choice, abilities: &Abilities) -> Result<String, String> {
+pub(super) fn kernel_text(
+    layout: Layout,
+    step: &Step,
+    choice: Choice,
+    abilities: &Abilities,
+) -> Result<String, String> {
     Ok(kernel(layout, step, choice, abilities)?.source)
 }
 

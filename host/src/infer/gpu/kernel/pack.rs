@@ -1,9 +1,9 @@
 //! Weights in the order in which kernels load them, with the channels that fill up quads and tiles as zeros.
 
-use super::super::super::graph::Dims;
-use super::tile::MatrixTile;
 use super::super::super::Precision;
+use super::super::super::graph::Dims;
 use super::quads;
+use super::tile::MatrixTile;
 
 /// One convolution of a step: its own, or its shortcut's.
 #[derive(Clone, Copy)]

@@ -87,3 +87,20 @@ fn grids_cover_the_work_and_keep_the_limit() {
     assert_eq!(tiles.workgroups(400, 100), Some([100, 5, 1]), "154 tiles of rows, three of columns each");
     assert_eq!(tiles.workgroups(400, 20), None);
 }
+
+#[test]
+fn softmax_and_the_largest_read_32_bits_and_places_are_written_in_them() {
+    for case in cases::all() {
+        let mut graph = case.graph;
+        graph.outputs.clear();
+        let stored = stored(&graph, Precision::Half);
+        let step = graph.steps.last().unwrap();
+        let (reads, writes) = match step.operation {
+            Operation::Softmax => (Precision::Single, Precision::Half),
+            Operation::Top { .. } => (Precision::Single, Precision::Single),
+            _ => (Precision::Half, Precision::Half),
+        };
+        assert_eq!(stored[step.output], writes, "{}", case.name);
+        assert!(step.reads().all(|id| stored[id] == reads), "{}", case.name);
+    }
+}

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
+use super::super::super::Precision;
 use super::super::super::graph::{
     Conv, Dims, Gather, Operator, Pointwise, Pool, PoolKind, Source, Step, ValueId, Window,
 };
-use super::super::super::Precision;
 use super::abilities::{number, quad};
 use super::tile::{MatrixTile, Tile};
 use super::{Grid, Layout, binding, quads, stored_len};
@@ -266,4 +266,3 @@ fn float(value: f32) -> String {
     // Rust writes the fewest digits that read back as the same number.
     format!("{value:e}f")
 }
-

@@ -40,9 +40,13 @@ impl Tile {
             _ => tile(128, 16, 8),
         };
         let others = [tile(64, 16, 4), tile(128, 8, 8), tile(64, 8, 4), tile(32, 16, 2), tile(64, 32, 8)];
-        let fits = |tile: &Self| tile.threads() <= abilities.invocations && tile.workgroup_bytes() <= abilities.workgroup_bytes;
+        let fits = |tile: &Self| {
+            tile.threads() <= abilities.invocations && tile.workgroup_bytes() <= abilities.workgroup_bytes
+        };
         let mut all = vec![first];
-        all.extend(others.into_iter().filter(|&other| other != first && other.quads <= quads(to.channels).next_multiple_of(4)));
+        all.extend(
+            others.into_iter().filter(|&other| other != first && other.quads <= quads(to.channels).next_multiple_of(4)),
+        );
         all.retain(fits);
         all
     }
@@ -134,7 +138,10 @@ impl MatrixTile {
         let Some(matrix) = abilities.matrix else { return Vec::new() };
         let tile = |subgroups, fragments, step, buffers| Self { matrix, subgroups, fragments, step, buffers };
         let narrow = 64.min(8 * matrix.size);
-        let first: &[([usize; 2], [usize; 2])] = if to.pixels() == 1 {
+        let first: &[([usize; 2], [usize; 2])] = if matrix.subgroup < 32 {
+            // A software adapter, whose compiler takes seconds for each larger one.
+            &[([4, 2], [1, 2])]
+        } else if to.pixels() == 1 {
             // A vector has one row per picture: low tiles.
             &[([2, 2], [2, 2]), ([4, 2], [1, 2])]
         } else if to.channels <= narrow / 2 {
@@ -144,8 +151,14 @@ impl MatrixTile {
         } else {
             &[([4, 2], [2, 4]), ([4, 2], [2, 2])]
         };
-        let others: &[([usize; 2], [usize; 2])] =
-            &[([2, 4], [4, 2]), ([4, 2], [4, 4]), ([2, 2], [4, 4]), ([4, 2], [2, 2]), ([2, 2], [2, 2]), ([4, 2], [1, 2])];
+        let others: &[([usize; 2], [usize; 2])] = &[
+            ([2, 4], [4, 2]),
+            ([4, 2], [4, 4]),
+            ([2, 2], [4, 4]),
+            ([4, 2], [2, 2]),
+            ([2, 2], [2, 2]),
+            ([4, 2], [1, 2]),
+        ];
         let mut all: Vec<Self> = Vec::new();
         let mut add = |made: Self| {
             if made.fits(abilities) && !all.contains(&made) {
@@ -182,7 +195,6 @@ pub(in super::super) enum Variant {
 
 impl Variant {
     /// How long its text is, as drivers see it once loops are unrolled: the products of matrices for one slice.
-    #[cfg(test)]
     pub(in super::super) fn products(self) -> usize {
         match self {
             Variant::Only | Variant::Tile(_) => 1,

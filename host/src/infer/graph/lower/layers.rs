@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::{Conv, Dims, Operation, Pointwise, Pool, PoolKind, Source, Window};
+use super::super::{Axis, Conv, Dims, Gather, Operation, Pointwise, Pool, PoolKind, Source, Window};
 use super::{CHANNELS_FIRST, Held, Lowered, Lowering, View, axis_index};
 use crate::infer::onnx::Node;
 
@@ -169,7 +169,13 @@ fn connect(lowering: &mut Lowering, node: &Node, matrix: &Matrix, bias: Vec<f32>
     }
     let weights = in_picture_order(matrix, view.order, dims);
     lowering.spend(weights.len() + bias.len())?;
-    let conv = Conv { weights: Arc::new(weights), bias, window: Window::whole([dims.height, dims.width]), groups: 1, shortcut: None };
+    let conv = Conv {
+        weights: Arc::new(weights),
+        bias,
+        window: Window::whole([dims.height, dims.width]),
+        groups: 1,
+        shortcut: None,
+    };
     let value = lowering.push(Operation::Conv(conv), vec![Source::Value(view.value)], Dims::vector(matrix.outputs))?;
     Ok(Held::Tensor(View { value, order: super::CHANNELS_LAST, flat: true }))
 }
@@ -211,6 +217,57 @@ pub(super) fn softmax(lowering: &mut Lowering, node: &Node) -> Lowered<Held> {
     let dims = lowering.dims(view);
     let value = lowering.push(Operation::Softmax, vec![Source::Value(view.value)], dims)?;
     Ok(Held::Tensor(View { value, ..view }))
+}
+
+/// The most numbers that are asked for of one pixel.
+const LARGEST: usize = 1024;
+/// The most comparisons for one pixel: a device that works too long on one step is taken for dead.
+const COMPARISONS: usize = 1 << 26;
+
+/// The `k` largest over the channels, and their places as a second output. One step makes both, side by side.
+pub(super) fn top_k(lowering: &mut Lowering, node: &Node) -> Lowered<Held> {
+    let view = lowering.tensor(node, 0)?;
+    let rank = if view.flat { 2 } else { 4 };
+    let axis = axis_index(node.integer("axis", -1), rank)?;
+    let view = if view.flat { lowering.as_vector(view)? } else { view };
+    if axis == 0 || !view.flat && view.order[axis - 1] != 2 {
+        return Err("only the largest over the channels are supported".into());
+    }
+    for name in ["largest", "sorted"] {
+        if node.integer(name, 1) != 1 {
+            return Err(format!("`{name}` {} is not supported; 1 is", node.integer(name, 1)));
+        }
+    }
+    let dims = lowering.dims(view);
+    if dims.channels >= 1 << f32::MANTISSA_DIGITS {
+        return Err(format!("places among {} numbers are not supported", dims.channels));
+    }
+    let wanted = lowering.integers(node, 1, "k")?.or_else(|| Some(vec![node.integer("k", 0)]));
+    let most = dims.channels.min(LARGEST).min(COMPARISONS / dims.channels);
+    let k = match wanted.as_deref() {
+        Some(&[k]) => usize::try_from(k).ok().filter(|k| (1..=most).contains(k)),
+        _ => None,
+    };
+    let k = k.ok_or_else(|| format!("`k` must be one number from 1 to {most}"))?;
+    let both =
+        lowering.push(Operation::Top { k }, vec![Source::Value(view.value)], Dims { channels: 2 * k, ..dims })?;
+    let mut half = |first: usize| -> Lowered<View> {
+        let axis = |offset, limit, stride| Axis { offset, step: 1, limit, stride };
+        let first = i64::try_from(first).unwrap_or(0);
+        let axes = [axis(0, dims.height, dims.width * 2 * k), axis(0, dims.width, 2 * k), axis(first, 2 * k, 1)];
+        let gather = Gather { shape: [dims.height, dims.width, k], axes };
+        let dims = Dims { channels: k, ..dims };
+        let value = lowering.push(Operation::Gather(gather), vec![Source::Value(both)], dims)?;
+        Ok(View { value, ..view })
+    };
+    let values = half(0)?;
+    if let Some(name) = node.outputs.get(1).filter(|name| !name.is_empty()) {
+        let places = half(k)?;
+        if lowering.held.contains_key(name) || lowering.places.insert(name.clone(), places).is_some() {
+            return Err(format!("`{name}` is made twice"));
+        }
+    }
+    Ok(Held::Tensor(values))
 }
 
 fn pair(node: &Node, name: &str) -> Lowered<Option<[usize; 2]>> {

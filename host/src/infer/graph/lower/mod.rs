@@ -81,6 +81,7 @@ const RULES: &[(&str, Rule)] = &[
     ("Softmax", layers::softmax),
     ("Squeeze", arrange::squeeze),
     ("Sub", pointwise::arithmetic),
+    ("TopK", layers::top_k),
     ("Transpose", arrange::transpose),
     ("Unsqueeze", arrange::unsqueeze),
 ];
@@ -94,6 +95,8 @@ pub(super) fn supported() -> Vec<&'static str> {
 struct Lowering {
     graph: Graph,
     held: HashMap<String, Held>,
+    /// Places in a tensor, which may only be outputs of the model.
+    places: HashMap<String, View>,
     opset: i64,
     /// The batch that the inputs declare; `None` where it is free.
     batch: Option<usize>,
@@ -114,6 +117,7 @@ pub(super) fn lower(file: &ModelFile) -> Result<Graph, GraphError> {
     let mut lowering = Lowering {
         graph: Graph::default(),
         held: HashMap::new(),
+        places: HashMap::new(),
         opset: file.opset,
         batch: None,
         node: String::new(),
@@ -145,12 +149,15 @@ impl Lowering {
         let Some((_, rule)) = rule else {
             return Err(refuse(format!("supported are {}", supported().join(", "))));
         };
+        if let Some(name) = node.inputs.iter().find(|name| self.places.contains_key(*name)) {
+            return Err(refuse(format!("the places `{name}` can only be an output of the model")));
+        }
         self.node.clone_from(&node.name);
         let held = rule(self, node).map_err(refuse)?;
         let name = node.outputs.first().filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| GraphError::Invalid(format!("node `{}` has no output", node.name)))?;
-        // Further outputs (a mask, running statistics, indices) stay unknown: whoever reads one is refused.
-        if self.held.insert(name.clone(), held).is_some() {
+        // Further outputs (a mask, running statistics) stay unknown: whoever reads one is refused.
+        if self.held.insert(name.clone(), held).is_some() || self.places.contains_key(name) {
             return Err(GraphError::Invalid(format!("`{name}` is made twice")));
         }
         Ok(())
@@ -190,8 +197,9 @@ impl Lowering {
     }
 
     fn declare_output(&mut self, output: &Declared) -> Result<(), GraphError> {
-        let view = match self.held.get(&output.name) {
-            Some(Held::Tensor(view)) => *view,
+        let places = self.places.get(&output.name).map(|view| (*view, Element::I64));
+        let (view, element) = match self.held.get(&output.name) {
+            Some(Held::Tensor(view)) => (*view, Element::F32),
             Some(_) => {
                 return Err(GraphError::Unsupported {
                     node: output.name.clone(),
@@ -199,13 +207,16 @@ impl Lowering {
                     reason: "it does not depend on the input".into(),
                 });
             }
-            None => return Err(GraphError::Invalid(format!("output `{}` is made by no node", output.name))),
+            None => {
+                let unknown = || GraphError::Invalid(format!("output `{}` is made by no node", output.name));
+                places.ok_or_else(unknown)?
+            }
         };
         let shape = self.shape_of(view);
         let mut port = vec![self.batch];
         port.extend(shape.iter().map(|&n| Some(n)));
         self.graph.outputs.push(Output {
-            port: Port { name: output.name.clone(), shape: port, element: Element::F32 },
+            port: Port { name: output.name.clone(), shape: port, element },
             value: view.value,
             order: view.order,
             shape,

@@ -86,6 +86,15 @@ fn shapes_follow_the_standard() {
             vec![9, 8, 8],
         ),
     ];
+    let top = |name| {
+        ("the largest", model().integers("k", &[1], &[2]).node("TopK", &["x", "k"], name, &[("axis", Attr::Int(1))]))
+    };
+    for (why, model) in [top(&["y", "i"]), top(&["v", "y"])] {
+        assert_eq!(output_shape(model), [2, 8, 8], "{why}");
+    }
+    for gate in ["Sigmoid", "HardSigmoid", "HardSwish"] {
+        assert_eq!(output_shape(model().node(gate, &["x"], &["y"], &[])), [3, 8, 8], "{gate}");
+    }
     for (why, model, want) in cases {
         assert_eq!(output_shape(model), want, "{why}");
     }
@@ -139,6 +148,12 @@ fn the_bounds_of_a_clip_are_settings_or_inputs() {
 
 #[test]
 fn what_is_not_supported_is_refused_with_the_node_and_the_cure() {
+    let top = |k: &[i64], settings: &[(&str, Attr)]| {
+        model().integers("k", &[k.len() as i64], k).node("TopK", &["x", "k"], &["y", "i"], settings)
+    };
+    let vector = |count| Model::new(17).input("x", 1, &[None, Some(count)]);
+    let largest =
+        || model().integers("two", &[1], &[2]).node("TopK", &["x", "two"], &["v", "i"], &[("axis", Attr::Int(1))]);
     let cases: Vec<(Model, &str)> = vec![
         (model().node("Sin", &["x"], &["y"], &[]), "supported are Add, AveragePool"),
         (model().node("Conv", &["x", "x"], &["y"], &[]), "must be constant floats"),
@@ -161,6 +176,34 @@ fn what_is_not_supported_is_refused_with_the_node_and_the_cure() {
             "out of range",
         ),
         (model().node("Flatten", &["x"], &["y"], &[("axis", Attr::Int(i64::MIN))]), "outside rank"),
+        (model().node("HardSigmoid", &["x"], &["y"], &[("alpha", Attr::Float(f32::NAN))]), "`alpha` must be a finite"),
+        (
+            model().node("HardSigmoid", &["x"], &["y"], &[("beta", Attr::Float(f32::INFINITY))]),
+            "`beta` must be a finite",
+        ),
+        (top(&[2], &[]), "only the largest over the channels"),
+        (top(&[2], &[("axis", Attr::Int(0))]), "only the largest over the channels"),
+        (top(&[2], &[("axis", Attr::Int(1)), ("largest", Attr::Int(0))]), "`largest` 0 is not supported"),
+        (top(&[2], &[("axis", Attr::Int(1)), ("sorted", Attr::Int(0))]), "`sorted` 0 is not supported"),
+        (top(&[0], &[("axis", Attr::Int(1))]), "`k` must be one number from 1 to 3"),
+        (top(&[4], &[("axis", Attr::Int(1))]), "`k` must be one number from 1 to 3"),
+        (top(&[i64::MIN], &[("axis", Attr::Int(1))]), "`k` must be one number from 1 to 3"),
+        (top(&[1, 1], &[("axis", Attr::Int(1))]), "`k` must be one number from 1 to 3"),
+        (model().node("TopK", &["x"], &["y"], &[("axis", Attr::Int(1))]), "`k` must be one number from 1 to 3"),
+        (
+            model().node("Relu", &["x"], &["k"], &[]).node("TopK", &["x", "k"], &["y"], &[("axis", Attr::Int(1))]),
+            "must be constant integers",
+        ),
+        (vector(1 << 24).integers("k", &[1], &[1]).node("TopK", &["x", "k"], &["y"], &[]), "places among 16777216"),
+        (vector(1 << 20).integers("k", &[1], &[65]).node("TopK", &["x", "k"], &["y"], &[]), "from 1 to 64"),
+        (vector(2000).integers("k", &[1], &[1025]).node("TopK", &["x", "k"], &["y"], &[]), "from 1 to 1024"),
+        (largest().node("Identity", &["i"], &["y"], &[]), "the places `i` can only be an output of the model"),
+        (largest().node("Gather", &["v", "i"], &["y"], &[]), "the places `i` can only be an output of the model"),
+        (largest().node("Add", &["v", "i"], &["y"], &[]), "the places `i` can only be an output of the model"),
+        (
+            largest().integers("k", &[1], &[1]).node("TopK", &["v", "k"], &["y", "i"], &[("axis", Attr::Int(1))]),
+            "`i` is made twice",
+        ),
     ];
     for (model, want) in cases {
         let error = built(model).unwrap_err();
@@ -194,6 +237,8 @@ fn files_with_changed_bytes_are_refused_or_built_and_never_panic() {
         .integers("one", &[1], &[1])
         .integers("two", &[1], &[2])
         .node("Slice", &["q", "one", "two", "one"], &["s"], &[])
+        .node("TopK", &["q", "two"], &["v", "i"], &[("axis", Attr::Int(1)), ("largest", Attr::Int(1))])
+        .node("HardSigmoid", &["v"], &["h"], &[("alpha", Attr::Float(0.5))])
         .node("Transpose", &["q"], &["t"], &[("perm", ints(&[0, 2, 3, 1]))])
         .node("Add", &["q", "q"], &["a"], &[])
         .node("Concat", &["a", "q"], &["j"], &[("axis", Attr::Int(1))])
