@@ -28,6 +28,8 @@ pub struct Within {
     pub workgroup_bytes: Option<u32>,
     /// Bytes of one buffer in a shader.
     pub binding_bytes: Option<u64>,
+    /// Bytes of one model's values, inputs and results, beyond which the device is out of memory.
+    pub memory_bytes: Option<u64>,
     /// Without 16-bit floats.
     pub without_halves: bool,
     /// Without cooperative matrices.
@@ -45,7 +47,7 @@ pub(super) struct Engine {
     pub(super) tuning: Tuning,
     /// Whether passes can be timed.
     pub(super) times: bool,
-    checked: bool,
+    within: Within,
     limits: wgpu::Limits,
     pipelines: Pipelines,
     failures: Arc<Mutex<Failures>>,
@@ -130,18 +132,7 @@ impl Engine {
         let tuning = Tuning::read(folder, &report);
         let times = features.contains(wgpu::Features::TIMESTAMP_QUERY) && queue.get_timestamp_period() > 0.0;
         let pipelines = Pipelines::open(&device, &report, features, folder.clone());
-        Ok(Self {
-            device,
-            queue,
-            report,
-            abilities,
-            tuning,
-            times,
-            checked: within.checked,
-            limits,
-            pipelines,
-            failures,
-        })
+        Ok(Self { device, queue, report, abilities, tuning, times, within, limits, pipelines, failures })
     }
 
     /// What a model may use of this device.
@@ -197,6 +188,14 @@ impl Engine {
         }
     }
 
+    /// Fails if `bytes` of buffers are more than this device may take.
+    pub(super) fn afford(&self, bytes: u64) -> Result<(), Trouble> {
+        match self.within.memory_bytes {
+            Some(most) if bytes > most => Err(Trouble::Memory(format!("{bytes} bytes are more than {most}"))),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the device is gone for good.
     pub(super) fn is_lost(&self) -> bool {
         let _ = self.device.poll(wgpu::PollType::Poll);
@@ -213,7 +212,7 @@ impl Engine {
         self.attempt(|| {
             let source = wgpu::ShaderSource::Wgsl(kernel.source.as_str().into());
             let descriptor = wgpu::ShaderModuleDescriptor { label: Some(entry), source };
-            let module = match self.checked {
+            let module = match self.within.checked {
                 true => self.device.create_shader_module(descriptor),
                 false => trusted(&self.device, descriptor),
             };

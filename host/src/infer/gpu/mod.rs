@@ -13,6 +13,7 @@
 //! tuning    which form of a kernel is the fastest on an adapter
 //! profile   what each step takes, and which form takes the least
 //! timing    how long work takes on the device
+//! jpeg      a trial: what is left of JPEG files once their entropy coding is decoded, made into a model's numbers
 //! recovery  a lost device, opened again
 //! twin      the shaders in plain Rust: the reference
 //! selftest  each kernel family against its twin when a device is opened

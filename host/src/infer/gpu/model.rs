@@ -164,7 +164,8 @@ impl GpuModel {
         *held = None;
         let mut images = wanted.max(LEAST_IMAGES).checked_next_power_of_two().unwrap_or(most).min(most);
         loop {
-            match Workspace::new(&inner.engine, &inner.model, images) {
+            let made = inner.engine.afford(self.bytes_for(images));
+            match made.and_then(|()| Workspace::new(&inner.engine, &inner.model, images)) {
                 Ok(made) => {
                     let made = Arc::new(made);
                     *held = Some(Arc::clone(&made));
