@@ -337,6 +337,9 @@ impl Pipelines {
 
     fn keep(&self) {
         let Some(data) = self.cache.as_ref().and_then(wgpu::PipelineCache::get_data) else { return };
+        if data.len() as u64 > PIPELINE_CACHE_BYTES {
+            return;
+        }
         let sum = checksum(&data);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.as_ref() != Some(&sum) {

@@ -187,29 +187,19 @@ impl Backend for Gpu {
     }
 
     fn notices(&self) -> Vec<String> {
-        self.opener.engine().map(|engine| engine.take_notices()).unwrap_or_default()
+        self.opener.notices()
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn Model>, InferError> {
-        let read = |source| InferError::Read { path: path.to_owned(), source };
-        let mut digest = Sha256::new();
-        std::io::copy(&mut std::fs::File::open(path).map_err(read)?, &mut Hasher(&mut digest)).map_err(read)?;
-        let name = crate::cache::hex(&digest.finalize());
-        Ok(Box::new(LastingModel::new(&self.opener, self.graph(path)?, Some(name))?))
-    }
-}
-
-/// A digest that is written to.
-struct Hasher<'a>(&'a mut Sha256);
-
-impl std::io::Write for Hasher<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+        // Digest and graph from the same bytes: the file may be replaced at any time.
+        let bytes = onnx::read_bytes(path)?;
+        let name = crate::cache::hex(&Sha256::digest(&bytes));
+        let file = onnx::parse(&bytes)
+            .map_err(|error| InferError::Invalid { path: path.to_owned(), reason: error.to_string() })?;
+        drop(bytes);
+        let graph = graph::build(&file).map_err(|error| error.for_backend("gpu", path))?;
+        drop(file);
+        Ok(Box::new(LastingModel::new(&self.opener, graph, Some(name))?))
     }
 }
 

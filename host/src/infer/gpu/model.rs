@@ -80,7 +80,10 @@ impl GpuModel {
         given: impl Fn(usize) -> Option<Choice>,
     ) -> Result<Self, InferError> {
         engine.check()?;
-        let stored = kernel::stored(&graph, recipe.precision);
+        // Where only places come out, numbers that 16 bits did not hold would leave no trace.
+        let only_places = graph.outputs.iter().all(|output| output.port.element == Element::I64);
+        let precision = if only_places { Precision::Single } else { recipe.precision };
+        let stored = kernel::stored(&graph, precision);
         let plan = plan(&graph, |id| stored_len(graph.values[id]) * stored[id].bytes());
         let layout = Layout { graph: &graph, stored: &stored };
         let mut pipelines = HashMap::new();
@@ -95,6 +98,11 @@ impl GpuModel {
             needs.fixed = needs.fixed.saturating_add(weights);
             if weights > engine.binding_bytes() || needs.fixed > WEIGHT_BUDGETS * engine.room().memory_bytes {
                 return Err(refuse("its weights need more memory than the adapter has or the engine takes".into()));
+            }
+            if layout.precision(step) == Precision::Half && !fits_halves(step) {
+                let reason =
+                    "its weights do not fit 16-bit floats\nhint: run it with 32-bit floats: `--precision single`";
+                return Err(refuse(reason.into()));
             }
             let kernel = kernel::kernel(layout, step, choice, &engine.abilities).map_err(refuse)?;
             needs.grids.push(kernel.grid);
@@ -131,6 +139,11 @@ impl GpuModel {
 
     pub(super) fn compiled(&self) -> &Compiled {
         &self.0.model
+    }
+
+    /// Whether some values are kept in 16 bits.
+    pub(super) fn keeps_halves(&self) -> bool {
+        self.0.model.stored.contains(&Precision::Half)
     }
 
     /// Pictures at a time.
@@ -191,7 +204,8 @@ impl GpuModel {
         if u64::from(images) > workspace.images {
             return Err(device_error(format!("only {} pictures fit its memory at a time", workspace.images), true));
         }
-        let mut slot = workspace.slot(&inner.engine, &inner.model).map_err(|trouble| inner.engine.error_of(trouble))?;
+        let mut slot =
+            workspace.slot(&inner.engine, &inner.model).map_err(|trouble| self.no_slot(&workspace, trouble))?;
         let submitted = self.submit(&workspace, &mut slot, parts, images);
         match submitted {
             Ok((submission, results)) => {
@@ -203,6 +217,18 @@ impl GpuModel {
                 Err(error)
             }
         }
+    }
+
+    /// What to do where a run's own buffers cannot be made: the next run has fewer pictures.
+    fn no_slot(&self, workspace: &Workspace, trouble: Trouble) -> InferError {
+        let inner = &self.0;
+        if matches!(trouble, Trouble::Memory(_)) && workspace.images > 1 {
+            let images = workspace.images / 2;
+            inner.images.fetch_min(images, Ordering::Relaxed);
+            inner.engine.notice(format!("out of memory: {images} pictures at a time from now on"));
+        }
+        *inner.workspace.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        inner.engine.error_of(trouble)
     }
 
     fn submit(
@@ -220,7 +246,6 @@ impl GpuModel {
             encoder.copy_buffer_to_buffer(upload, 0, input, 0, Some(bytes));
         }
         slot.unmap();
-        engine.write(&slot.run, bytemuck::bytes_of(&[images, 0, 0, 0]));
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             for (at, dispatch) in model.dispatches.iter().enumerate() {
@@ -233,7 +258,12 @@ impl GpuModel {
             encoder.copy_buffer_to_buffer(workspace.value(model, output.value), 0, &slot.results, end, Some(bytes));
             end += bytes;
         }
-        let submission = engine.submit(encoder.finish())?;
+        // All that can fail in one scope, so that no other run is told of it.
+        let submitted = engine.attempt(|| {
+            engine.write(&slot.run, bytemuck::bytes_of(&[images, 0, 0, 0]));
+            engine.queue.submit([encoder.finish()])
+        });
+        let submission = submitted.map_err(|trouble| engine.error_of(trouble))?;
         let results = Results { mapping: map(slot.results.slice(..end), wgpu::MapMode::Read), bytes: end };
         slot.remap();
         Ok((submission, results))
@@ -317,6 +347,11 @@ impl Drop for Run {
     }
 }
 
+/// Refuses outputs in which numbers that 16 bits did not hold have left their trace.
+pub(super) fn accept(outputs: &[Tensor], halves: bool) -> Result<(), InferError> {
+    if halves && !all_finite(outputs) { Err(overflowed()) } else { Ok(()) }
+}
+
 fn all_finite(tensors: &[Tensor]) -> bool {
     tensors.iter().all(|tensor| tensor.f32().is_none_or(|numbers| numbers.iter().all(|n| n.is_finite())))
 }
@@ -358,8 +393,7 @@ impl Joined for GpuModel {
 
     fn accept(&self, outputs: &[Tensor]) -> Result<(), InferError> {
         // Values that 16 bits do not hold become infinite on the way.
-        let halves = self.0.model.stored.contains(&Precision::Half);
-        if halves && !all_finite(outputs) { Err(overflowed()) } else { Ok(()) }
+        accept(outputs, self.keeps_halves())
     }
 }
 
@@ -429,6 +463,13 @@ fn choose(engine: &Engine, layout: Layout, step: &Step, families: &[Family]) -> 
     }
     let names: Vec<String> = candidates.iter().map(|family| format!("`{}`", family.entry())).collect();
     Err(format!("the kernels {} failed their self-test on this adapter, or need what it has not", names.join(", ")))
+}
+
+/// Whether the weights of `step` are within the range of 16-bit floats.
+fn fits_halves(step: &Step) -> bool {
+    let Operation::Conv(conv) = &step.operation else { return true };
+    let second = conv.shortcut.iter().flat_map(|second| second.weights.iter());
+    conv.weights.iter().chain(second).all(|&w| !w.is_finite() || w.abs() <= half::f16::MAX.to_f32())
 }
 
 /// A stored picture without the channels that fill up its quads.

@@ -126,6 +126,10 @@ impl GpuModel {
     pub(super) fn quiet(&self, count: u32) -> Result<(Arc<Workspace>, Slot), InferError> {
         let engine = self.engine();
         let workspace = self.workspace(u64::from(count))?;
+        // Shaders believe what `run` says.
+        if u64::from(count) > workspace.images {
+            return Err(device_error(format!("only {} pictures fit its memory at a time", workspace.images), true));
+        }
         let slot = workspace.slot(engine, self.compiled()).map_err(|trouble| engine.error_of(trouble))?;
         engine.write(&slot.run, bytemuck::bytes_of(&[count, 0, 0, 0]));
         Ok((workspace, slot))

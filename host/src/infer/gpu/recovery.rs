@@ -46,7 +46,7 @@ impl Opener {
     pub(super) fn engine(&self) -> Result<Arc<Engine>, InferError> {
         let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
         if engine.is_lost() {
-            let again =
+            let mut again =
                 Engine::open(&adapter::choose(&self.options.selector)?, self.options.within, &self.options.cache)?;
             // Another adapter would give other bits, and its kernels have not been tested.
             if (&again.report.name, &again.report.driver) != (&engine.report.name, &engine.report.driver) {
@@ -55,6 +55,9 @@ impl Opener {
                     true,
                 ));
             }
+            // What another process has tuned meanwhile would change the bits of a job that runs.
+            again.tuning = engine.tuning.clone();
+            engine.take_notices().into_iter().for_each(|notice| again.notice(notice));
             *engine = Arc::new(again);
         }
         Ok(Arc::clone(&engine))
@@ -63,6 +66,11 @@ impl Opener {
     /// `graph`, compiled on the open device.
     pub(super) fn compile(&self, graph: &Graph) -> Result<GpuModel, InferError> {
         GpuModel::compile(self.engine()?, graph.clone(), self.recipe())
+    }
+
+    /// What the device said since the last call, lost or not.
+    pub(super) fn notices(&self) -> Vec<String> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner).take_notices()
     }
 
     /// Where tuning is kept.
@@ -86,6 +94,8 @@ pub(super) struct Lasting {
     compiled: Mutex<GpuModel>,
     /// Rows of one run, at hand without the lock, which is held for as long as a model takes to compile.
     rows: AtomicUsize,
+    /// Whether some values are kept in 16 bits.
+    halves: bool,
 }
 
 impl LastingModel {
@@ -108,7 +118,8 @@ impl Lasting {
     fn new(opener: Arc<Opener>, graph: Graph) -> Result<Self, InferError> {
         let compiled = opener.compile(&graph)?;
         let (outputs, rows) = (compiled.outputs().to_vec(), AtomicUsize::new(compiled.rows_at_a_time()));
-        Ok(Self { opener, graph, outputs, compiled: Mutex::new(compiled), rows })
+        let halves = compiled.keeps_halves();
+        Ok(Self { opener, graph, outputs, compiled: Mutex::new(compiled), rows, halves })
     }
 
     /// The model on a device that is there.
@@ -135,7 +146,7 @@ impl Joined for Lasting {
     }
 
     fn accept(&self, outputs: &[Tensor]) -> Result<(), InferError> {
-        self.compiled()?.accept(outputs)
+        super::model::accept(outputs, self.halves)
     }
 }
 

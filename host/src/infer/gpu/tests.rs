@@ -445,6 +445,34 @@ fn a_device_out_of_memory_goes_on_with_fewer_pictures_and_says_so() {
 }
 
 #[test]
+fn numbers_that_16_bits_do_not_hold_are_found_whatever_follows_them() {
+    let large = [60_000.0, 0.0, 0.0, 60_000.0];
+    let pool = [("kernel_shape", Attr::Ints(&[2, 2]))];
+    let file = File::new(13)
+        .input("x", 1, &[None, Some(2), Some(3), Some(3)])
+        .floats("a", &[2, 2, 1, 1], &large)
+        .node("Conv", &["x", "a"], &["v1"], &[])
+        .node("Conv", &["v1", "a"], &["v2"], &[])
+        .node("MaxPool", &["v2"], &["v3"], &pool)
+        .floats("b", &[2, 2, 1, 1], &[1.0, -1.0, -1.0, 1.0])
+        .node("Conv", &["v3", "b"], &["v4"], &[])
+        .node("Clip", &["v4"], &["v5"], &[("min", Attr::Float(0.0)), ("max", Attr::Float(6.0))])
+        .node("MaxPool", &["v5"], &["v6"], &pool)
+        .node("GlobalAveragePool", &["v6"], &["y"], &[])
+        .output("y", 1, &[None, Some(2), Some(1), Some(1)]);
+    let graph = graph::build(&parse(&file.bytes()).unwrap()).unwrap();
+    let ones = [Tensor::from_f32(vec![3, 2, 3, 3], vec![1.0; 54]).unwrap()];
+    for (mode, gpu) in gpus() {
+        let made = gpu.compile(graph.clone()).unwrap().run(&ones);
+        match (mode.precision, made) {
+            (Precision::Single, Ok(made)) => assert_eq!(made[0].f32().unwrap(), [0.0; 6]),
+            (Precision::Half, Err(error)) => assert!(error.to_string().contains("--precision single"), "{error}"),
+            (_, made) => panic!("{}: {made:?}", mode.name),
+        }
+    }
+}
+
+#[test]
 fn tuning_changes_no_result_beyond_its_rounding_and_is_found_again() {
     for (mode, _) in gpus() {
         let folder = tempfile::tempdir().unwrap();
@@ -600,6 +628,20 @@ fn files() -> Vec<(&'static str, File)> {
                 .node("Add", &["l", "b"], &["logits"], &[])
                 .node("Softmax", &["logits"], &["y"], &[])
                 .output("y", 1, &[None, Some(7)]),
+        ),
+        (
+            "flattened with channels last, which is no padding, and convolved",
+            File::new(13)
+                .input("x", 1, &picture)
+                .floats("w", &[2, 3, 1, 1], &list(6))
+                .node("Conv", &["x", "w"], &["c"], &[])
+                .node("Transpose", &["c"], &["t"], &[("perm", floats(&[0, 2, 3, 1]))])
+                .integers("shape", &[4], &[0, -1, 1, 1])
+                .node("Reshape", &["t", "shape"], &["flat"], &[])
+                .floats("v", &[5, 240, 1, 1], &list(1200))
+                .node("Conv", &["flat", "v"], &["d"], &[])
+                .node("Relu", &["d"], &["y"], &[])
+                .output("y", 1, &[None, Some(5), Some(1), Some(1)]),
         ),
         (
             "squeeze and excitation, groups, two outputs' worth of reading",

@@ -95,7 +95,9 @@ pub(super) fn apply<'a>(work: &[Pointwise], y: &mut [f32], dims: Dims, operand: 
                     pixel.iter_mut().enumerate().for_each(|(c, v)| *v = *v * scale[c] + shift[c]);
                 }
             }
-            Pointwise::Clip { low, high } => y.iter_mut().for_each(|v| *v = v.max(*low).min(*high)),
+            Pointwise::Clip { low, high } => {
+                y.iter_mut().filter(|v| !v.is_nan()).for_each(|v| *v = v.max(*low).min(*high));
+            }
             Pointwise::Sigmoid => y.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
             Pointwise::HardSwish => y.iter_mut().for_each(|v| *v *= (*v / 6.0 + 0.5).clamp(0.0, 1.0)),
             Pointwise::Combine { with, operator, swapped } => {
@@ -193,7 +195,9 @@ pub fn pool(layer: &Pool, x: &[f32], from: Dims, to: Dims) -> Vec<f32> {
                 let Some(iy) = tap_at(oy, tap / window.size[1], window, 0, from.height) else { continue };
                 let Some(ix) = tap_at(ox, tap % window.size[1], window, 1, from.width) else { continue };
                 let v = picture[(iy * from.width + ix) * from.channels + c];
-                (largest, sum, inside) = (largest.max(v), sum + v, inside + 1);
+                // What is not a number is larger than all.
+                largest = if v.is_nan() || largest.is_nan() { f32::NAN } else { largest.max(v) };
+                (sum, inside) = (sum + v, inside + 1);
             }
             // Of a padded window, what lies in the padding counts, what lies behind it does not.
             let counted = |out: usize, axis: usize, size: usize| {

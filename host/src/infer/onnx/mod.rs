@@ -183,6 +183,15 @@ impl From<WireError> for ParseError {
 /// # Errors
 /// [`InferError::Read`] if it cannot be read, [`InferError::Invalid`] if it is not a model.
 pub fn read(path: &Path) -> Result<ModelFile, InferError> {
+    let bytes = read_bytes(path)?;
+    parse(&bytes).map_err(|error| InferError::Invalid { path: path.to_owned(), reason: error.to_string() })
+}
+
+/// The bytes of the file at `path`, of a size that [`parse`] takes.
+///
+/// # Errors
+/// If it cannot be read, or is too large.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, InferError> {
     let failed = |source| InferError::Read { path: path.to_owned(), source };
     let invalid = |reason: String| InferError::Invalid { path: path.to_owned(), reason };
     let file = File::open(path).map_err(failed)?;
@@ -192,7 +201,7 @@ pub fn read(path: &Path) -> Result<ModelFile, InferError> {
     if bytes.len() as u64 > FILE_BYTES {
         return Err(invalid("it is larger than 2 GiB".into()));
     }
-    parse(&bytes).map_err(|error| invalid(error.to_string()))
+    Ok(bytes)
 }
 
 /// Reads a model from its bytes.

@@ -234,6 +234,25 @@ pub(super) struct Choice {
 
 /// The kernel of `choice` for `step`, or why there is none.
 pub(super) fn kernel(layout: Layout, step: &Step, choice: Choice, abilities: &Abilities) -> Result<Kernel, String> {
+    let mut made = kernel_without_weights(layout, step, choice, abilities)?;
+    if let Operation::Conv(conv) = &step.operation {
+        let (parts, to) = (layout.parts(conv, step), layout.graph.values[step.output]);
+        let packed = match choice.variant {
+            Variant::Matrix(tile) => pack::matrix(&parts, tile, to),
+            Variant::Tile(_) => pack::tiled(&parts, to),
+            Variant::Only => pack::grouped(parts[0], to),
+        };
+        made.weights = pack::bytes(&packed, layout.precision(step));
+    }
+    Ok(made)
+}
+
+fn kernel_without_weights(
+    layout: Layout,
+    step: &Step,
+    choice: Choice,
+    abilities: &Abilities,
+) -> Result<Kernel, String> {
     let (graph, family) = (layout.graph, choice.family);
     let to = graph.values[step.output];
     let mut text = Text::default();
@@ -246,7 +265,7 @@ pub(super) fn kernel(layout: Layout, step: &Step, choice: Choice, abilities: &Ab
     if !step.before.is_empty() && !matches!(step.operation, Operation::Conv(_) | Operation::Pool(_)) {
         return Err("it works on what it loads, which only convolutions and pools can; this is a bug".into());
     }
-    let (mut bias, mut weights, mut shortcut) = (None, Vec::new(), None);
+    let (mut bias, mut shortcut) = (None, None);
     let mut threads = THREADS;
     let mut grid = Grid::Linear { per_image: stored_len(to) as u64 / 4, share: THREADS as u64 };
     let mut body = None;
@@ -262,23 +281,19 @@ pub(super) fn kernel(layout: Layout, step: &Step, choice: Choice, abilities: &Ab
                 shortcut = Some((second.before.as_slice(), size));
             }
             let parts = layout.parts(conv, step);
-            let packed = match choice.variant {
+            match choice.variant {
                 Variant::Matrix(tile) => {
                     (threads, grid) = text.matrix_tile(tile, to);
                     body = Some(matrix_body(layout, step, tile, &parts, abilities)?);
-                    pack::matrix(&parts, tile, to)
                 }
                 Variant::Tile(tile) => {
                     (threads, grid) = text.tile(tile, to);
                     body = Some(render(&ConvTiled { shortcut: conv.shortcut.is_some() })?);
-                    pack::tiled(&parts, to)
                 }
                 Variant::Only => {
                     text.groups(conv, parts[0].inputs, to);
-                    pack::grouped(parts[0], to)
                 }
-            };
-            weights = pack::bytes(&packed, layout.precision(step));
+            }
         }
         Operation::Pool(pool) => text.pool(pool),
         Operation::Gather(gather) => text.gather(layout, step, gather, from),
@@ -315,7 +330,7 @@ pub(super) fn kernel(layout: Layout, step: &Step, choice: Choice, abilities: &Ab
         variant: choice.variant,
         source,
         constants,
-        weights,
+        weights: Vec::new(),
         operands: step.operands().collect(),
         has_second: step.inputs.len() > 1,
         grid,
@@ -438,7 +453,7 @@ pub(super) fn kernel_text(
     choice: Choice,
     abilities: &Abilities,
 ) -> Result<String, String> {
-    Ok(kernel(layout, step, choice, abilities)?.source)
+    Ok(kernel_without_weights(layout, step, choice, abilities)?.source)
 }
 
 /// How many bytes the weights of `step` take in `choice`; more than in the file, since channels are filled up.

@@ -141,6 +141,9 @@ impl Text {
             }
         }
         let (weight, result) = (layout.precision(step), layout.stored[step.output]);
+        // The bits of the greatest size that counts as sound: infinity, or in 16 bits the greatest number.
+        let sound = if weight == Precision::Half { "0x7f7fffff" } else { "0x7f800000" };
+        let _ = writeln!(self.constants, "const BROKEN: u32 = {sound}u;");
         let (weight, result) = (quad(self.named(weight)), quad(self.named(result)));
         let _ = writeln!(self.constants, "alias Weight = {weight};\nalias Result = {result};");
     }
@@ -224,13 +227,9 @@ fn statements(
             }
             Pointwise::Clip { low, high } => {
                 // Infinity cannot be written in WGSL, and a bound there does nothing.
-                if *low > f32::MIN {
-                    let _ = writeln!(text, "    v = max(v, vec4<f32>({}));", float(*low));
-                }
-                if *high < f32::MAX {
-                    let _ = writeln!(text, "    v = min(v, vec4<f32>({}));", float(*high));
-                }
-                Ok(())
+                let least = if *low > f32::MIN { format!("max(v, vec4<f32>({}))", float(*low)) } else { "v".into() };
+                let most = if *high < f32::MAX { format!("min({least}, vec4<f32>({}))", float(*high)) } else { least };
+                if most == "v" { Ok(()) } else { writeln!(text, "    v = select({most}, v, broken(v));") }
             }
             // Only powers of what is not above zero: the others overflow, and shaders need not know infinity.
             Pointwise::Sigmoid => writeln!(

@@ -18,6 +18,12 @@ fn linear(group: vec3<u32>, groups: vec3<u32>, local: u32) -> u32 {
     return (group.y * groups.x + group.x) * THREADS + local;
 }
 
+// What is not a number, and in 16 bits what they did not hold: no comparison may hide it, so that it reaches the outputs,
+// where it is found. As bits, since drivers may take every float for a number.
+fn broken(v: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(v) & vec4<u32>(0x7fffffffu)) > vec4<u32>(BROKEN);
+}
+
 // Writes quad `q` of a pixel after the pointwise work that follows it. `at` counts quads over all pictures.
 fn store(v: vec4<f32>, at: u32, q: u32) {
     let done = after(v, at, q);

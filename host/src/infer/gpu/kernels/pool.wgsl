@@ -21,6 +21,8 @@ fn pool(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let top = pixel / OUT_W * STRIDE_H;
     let left = pixel % OUT_W * STRIDE_W;
     var largest = vec4<f32>(LOWEST);
+    var bad = vec4<f32>(0.0);
+    var is_bad = vec4<bool>(false);
     var sum = vec4<f32>(0.0);
     var inside = 0u;
     for (var ky = 0u; ky < KERNEL_H; ky += 1u) {
@@ -32,12 +34,14 @@ fn pool(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             }
             let v = before(vec4<f32>(x[((image * IN_H + u32(iy)) * IN_W + u32(ix)) * IN_Q + q]), q);
             largest = max(largest, v);
+            bad = select(bad, v, broken(v));
+            is_bad = is_bad | broken(v);
             sum += v;
             inside += 1u;
         }
     }
     if KIND == 0u {
-        store(largest, at, q);
+        store(select(largest, bad, is_bad), at, q);
         return;
     }
     if KIND == 2u {

@@ -320,5 +320,14 @@ fn window(node: &Node, dims: Dims, size: [usize; 2]) -> Lowered<(Window, [usize;
             out[axis] -= 1;
         }
     }
+    // A step is one piece of work on the device, which all share: none may take minutes.
+    let loads = size.into_iter().chain(out).chain([dims.channels]).try_fold(1usize, |all, n| all.checked_mul(n));
+    if loads.is_none_or(|n| n > WINDOW_LOADS) {
+        return Err(format!("windows of {size:?} at {out:?} places are more work than is taken"));
+    }
     Ok((window, out))
 }
+
+/// The most numbers that the windows of one picture may read for each of its outputs' groups: thousands of times those of the
+/// largest layers of ResNets.
+const WINDOW_LOADS: usize = 1 << 34;
