@@ -437,9 +437,9 @@ fn a_device_out_of_memory_goes_on_with_fewer_pictures_and_says_so() {
     let inputs = inputs_of(&graph, 50);
     let made = some(&model, &inputs, 0, 50);
     assert_eq!(model.images_at_a_time(), 4);
-    let notices = crate::infer::Backend::notices(&small);
+    let notices = small.notices();
     assert!(notices.iter().any(|notice| notice.contains("4 pictures at a time from now on")), "{notices:?}");
-    assert!(crate::infer::Backend::notices(&small).is_empty(), "said once");
+    assert!(small.notices().is_empty(), "said once");
     let roomy = compile(gpu().unwrap(), graph, &Family::ALL).unwrap();
     assert_eq!(made, some(&roomy, &inputs, 0, 50), "the same bits");
 }
