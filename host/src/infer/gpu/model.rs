@@ -80,10 +80,7 @@ impl GpuModel {
         given: impl Fn(usize) -> Option<Choice>,
     ) -> Result<Self, InferError> {
         engine.check()?;
-        // Where only places come out, numbers that 16 bits did not hold would leave no trace.
-        let only_places = graph.outputs.iter().all(|output| output.port.element == Element::I64);
-        let precision = if only_places { Precision::Single } else { recipe.precision };
-        let stored = kernel::stored(&graph, precision);
+        let stored = kernel::stored(&graph, recipe.precision);
         let plan = plan(&graph, |id| stored_len(graph.values[id]) * stored[id].bytes());
         let layout = Layout { graph: &graph, stored: &stored };
         let mut pipelines = HashMap::new();

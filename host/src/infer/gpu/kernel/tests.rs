@@ -104,3 +104,12 @@ fn softmax_and_the_largest_read_32_bits_and_places_are_written_in_them() {
         assert!(step.reads().all(|id| stored[id] == reads), "{}", case.name);
     }
 }
+
+#[test]
+fn a_model_of_which_only_places_come_out_keeps_32_bits() {
+    let mut graph = cases::all().swap_remove(0).graph;
+    assert!(stored(&graph, Precision::Half).contains(&Precision::Single), "outputs");
+    graph.outputs[0].port.element = crate::tensor::Element::I64;
+    graph.values.push(Dims::vector(3));
+    assert!(stored(&graph, Precision::Half).iter().all(|&stored| stored == Precision::Single));
+}

@@ -1,6 +1,7 @@
 // Convolution in one group as a product of matrices that are never written down: rows are output pixels of all pictures,
-// columns output channels, and the inner dimension runs over taps and input channels, then over those of the shortcut. Each workgroup makes TILE_ROWS ×
-// 4·TILE_Q results from slices of STEP_Q quads that it keeps in workgroup memory; each invocation makes ROWS × 4.
+// columns output channels, and the inner dimension runs over taps and input channels, then over those of the shortcut.
+// Each workgroup makes TILE_ROWS × 4·TILE_Q results from slices of STEP_Q quads that it keeps in workgroup memory; each
+// invocation makes ROWS × 4.
 // Twin: `conv_tiled` in twin.rs.
 //
 // Each result is the same sum in the same order wherever its pixel falls in a tile, so it does not depend on the batch.
@@ -26,38 +27,33 @@ const SLICES: u32 = (INNER_Q + STEP_Q - 1u) / STEP_Q;
 var<workgroup> row_slice: array<vec4<f32>, TILE_ROWS * STEP_Q>;
 var<workgroup> weight_slice: array<vec4<f32>, 4u * STEP_Q * TILE_Q>;
 
-// Inner quad `inner` of output pixel `row`, zero in the padding.
-fn first_quad(row: u32, inner: u32) -> vec4<f32> {
-    let tap = inner / IN_Q;
-    let q = inner % IN_Q;
+{%- macro quad_of(name, source, before, prefix) %}
+
+fn {{ name }}(row: u32, inner: u32) -> vec4<f32> {
+    let tap = inner / {{ prefix }}IN_Q;
+    let q = inner % {{ prefix }}IN_Q;
     let image = row / (OUT_H * OUT_W);
     let pixel = row % (OUT_H * OUT_W);
-    let iy = i32(pixel / OUT_W * STRIDE_H + tap / KERNEL_W * DILATION_H) - i32(BEFORE_H);
-    let ix = i32(pixel % OUT_W * STRIDE_W + tap % KERNEL_W * DILATION_W) - i32(BEFORE_W);
-    let inside = row < run.images * OUT_H * OUT_W && iy >= 0 && iy < i32(IN_H) && ix >= 0 && ix < i32(IN_W);
+    let iy = i32(pixel / OUT_W * {{ prefix }}STRIDE_H + tap / {{ prefix }}KERNEL_W * {{ prefix }}DILATION_H)
+        - i32({{ prefix }}BEFORE_H);
+    let ix = i32(pixel % OUT_W * {{ prefix }}STRIDE_W + tap % {{ prefix }}KERNEL_W * {{ prefix }}DILATION_W)
+        - i32({{ prefix }}BEFORE_W);
+    let inside = row < run.images * OUT_H * OUT_W
+        && iy >= 0 && iy < i32({{ prefix }}IN_H) && ix >= 0 && ix < i32({{ prefix }}IN_W);
     if !inside {
         return vec4<f32>(0.0);
     }
-    return before(vec4<f32>(x[((image * IN_H + u32(iy)) * IN_W + u32(ix)) * IN_Q + q]), q);
+    let at = ((image * {{ prefix }}IN_H + u32(iy)) * {{ prefix }}IN_W + u32(ix)) * {{ prefix }}IN_Q + q;
+    return {{ before }}(vec4<f32>({{ source }}[at]), q);
 }
+{%- endmacro %}
 
+// Inner quad `inner` of output pixel `row`, zero in the padding; of the convolution itself, and of its shortcut.
+{%- call quad_of("first_quad", "x", "before", "") %}{% endcall %}
 {%- if shortcut %}
-// The same of the shortcut.
-fn second_quad(row: u32, inner: u32) -> vec4<f32> {
-    let tap = inner / SECOND_IN_Q;
-    let q = inner % SECOND_IN_Q;
-    let image = row / (OUT_H * OUT_W);
-    let pixel = row % (OUT_H * OUT_W);
-    let iy = i32(pixel / OUT_W * SECOND_STRIDE_H + tap / SECOND_KERNEL_W * SECOND_DILATION_H) - i32(SECOND_BEFORE_H);
-    let ix = i32(pixel % OUT_W * SECOND_STRIDE_W + tap % SECOND_KERNEL_W * SECOND_DILATION_W) - i32(SECOND_BEFORE_W);
-    let inside = row < run.images * OUT_H * OUT_W && iy >= 0 && iy < i32(SECOND_IN_H) && ix >= 0 && ix < i32(SECOND_IN_W);
-    if !inside {
-        return vec4<f32>(0.0);
-    }
-    return second_before(vec4<f32>(second[((image * SECOND_IN_H + u32(iy)) * SECOND_IN_W + u32(ix)) * SECOND_IN_Q + q]), q);
-}
-
+{%- call quad_of("second_quad", "second", "second_before", "SECOND_") %}{% endcall %}
 {%- endif %}
+
 fn input_quad(row: u32, inner: u32) -> vec4<f32> {
     if inner >= INNER_Q {
         return vec4<f32>(0.0);
