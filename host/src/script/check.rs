@@ -6,11 +6,15 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
-use super::bindings::ScoringScriptPre;
+use wasmtime::Store;
+use wasmtime::component::InstancePre;
+
+use super::bindings::scorehost::script::types::{Failure, Output};
+use super::bindings::{ScoringScript, ScoringScriptPre};
 use super::cache::CompileCache;
 use super::engine::Engine;
 use super::state::State;
-use super::{CONTRACT_VERSION, ScriptError};
+use super::{CONTRACT_VERSION, ScriptError, previous};
 use crate::cache::hex;
 
 /// The largest component taken, in bytes: several times the largest language runtime's.
@@ -20,7 +24,7 @@ const MAX_SCRIPT_BYTES: u64 = 256 << 20;
 #[derive(Clone)]
 pub struct Script {
     pub(crate) engine: Engine,
-    pub(crate) pre: ScoringScriptPre<State>,
+    pub(crate) pre: Prepared,
     digest: String,
     bytes: usize,
     interfaces: Interfaces,
@@ -66,8 +70,8 @@ impl Script {
         let pre = engine
             .linker()
             .instantiate_pre(&component)
-            .and_then(ScoringScriptPre::new)
-            .map_err(|e| refused(format!("the script does not fit contract {CONTRACT_VERSION}: {e:#}")))?;
+            .and_then(|pre| Prepared::new(&contract, pre))
+            .map_err(|e| refused(format!("the script does not fit contract {contract}: {e:#}")))?;
         let digest = format!("sha256:{}", hex(&Sha256::digest(wasm)));
         let interfaces = Interfaces { contract, ..interfaces };
         Ok(Self { engine: engine.clone(), pre, digest, bytes: wasm.len(), interfaces })
@@ -86,6 +90,56 @@ impl Script {
     /// What the component exports and imports.
     pub fn interfaces(&self) -> &Interfaces {
         &self.interfaces
+    }
+}
+
+/// A component whose imports are found, by the contract it was built for.
+#[derive(Clone)]
+pub(crate) enum Prepared {
+    Today(ScoringScriptPre<State>),
+    Previous(previous::ExportedPre<State>),
+}
+
+impl Prepared {
+    fn new(contract: &str, pre: InstancePre<State>) -> wasmtime::Result<Self> {
+        if series(contract) == series(previous::VERSION) {
+            previous::ExportedPre::new(pre).map(Self::Previous)
+        } else {
+            ScoringScriptPre::new(pre).map(Self::Today)
+        }
+    }
+
+    pub(crate) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Exported> {
+        match self {
+            Self::Today(pre) => pre.instantiate_async(store).await.map(Exported::Today),
+            Self::Previous(pre) => pre.instantiate_async(store).await.map(Exported::Previous),
+        }
+    }
+}
+
+/// The functions of an instance.
+pub(crate) enum Exported {
+    Today(ScoringScript),
+    Previous(previous::Exported),
+}
+
+impl Exported {
+    pub(crate) async fn init(&self, store: &mut Store<State>) -> wasmtime::Result<Result<(), Failure>> {
+        match self {
+            Self::Today(script) => script.scorehost_script_script().call_init(store).await,
+            Self::Previous(script) => script.scorehost_script_script().call_init(store).await,
+        }
+    }
+
+    pub(crate) async fn run(
+        &self,
+        store: &mut Store<State>,
+        files: &[String],
+    ) -> wasmtime::Result<Result<Output, Failure>> {
+        match self {
+            Self::Today(script) => script.scorehost_script_script().call_run(store, files).await,
+            Self::Previous(script) => script.scorehost_script_script().call_run(store, files).await,
+        }
     }
 }
 
@@ -125,6 +179,11 @@ fn interfaces(engine: &Engine, component: &Component) -> Interfaces {
     }
 }
 
+/// Below 1.0.0, versions with the same second number are compatible.
+fn series(version: &str) -> Option<&str> {
+    version.rsplit_once('.').map(|(series, _)| series)
+}
+
 const SCRIPT_EXPORT: &str = "scorehost:script/script@";
 
 /// The version in the name of the `script` export, if this host speaks it.
@@ -136,23 +195,23 @@ fn check_contract(exports: &[String]) -> Result<String, ScriptError> {
              hint: build it against the contract's `scoring-script` world, which exports `init` and `run`"
         )));
     };
-    // Below 1.0.0, versions with the same second number are compatible.
-    let series = |v: &str| v.rsplit_once('.').map(|(series, _)| series.to_owned());
-    if series(version) != series(CONTRACT_VERSION) {
+    if ![CONTRACT_VERSION, previous::VERSION].map(series).contains(&series(version)) {
         return Err(refused(format!(
-            "the script was built for contract {version}; this host speaks {CONTRACT_VERSION}\n\
-             hint: rebuild the script against this host's `wit` folder, or run it on a host that speaks {version}"
+            "the script was built for contract {version}; this host speaks {CONTRACT_VERSION} and {}\n\
+             hint: rebuild the script against this host's `wit` folder, or run it on a host that speaks {version}",
+            previous::VERSION
         )));
     }
     Ok(version.to_owned())
 }
 
 /// What the linker offers, by interface without version, with what to say of the tempting ones that it does not.
-const OFFERED: [&str; 11] = [
+const OFFERED: [&str; 12] = [
     "scorehost:script/context@",
     "scorehost:script/images@",
     "scorehost:script/log@",
     "scorehost:script/models@",
+    "scorehost:script/tables@",
     "scorehost:script/tensors@",
     "scorehost:script/types@",
     "wasi:cli/",
@@ -172,7 +231,7 @@ fn check_imports(imports: &[String]) -> Result<(), ScriptError> {
     let why = if missing.iter().any(|name| name.starts_with("wasi:http")) {
         "\nhint: scripts have no network; hand data over in the input folder or the model folder"
     } else {
-        "\nhint: scripts may import scorehost:script 0.1 and WASI 0.2 (cli, clocks, filesystem, io, random)"
+        "\nhint: scripts may import scorehost:script 0.2 and WASI 0.2 (cli, clocks, filesystem, io, random)"
     };
     Err(refused(format!("the script imports what this host does not offer: `{}`{why}", missing.join("`, `"))))
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Engine as Wasmtime, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::ScriptError;
 use super::bindings::ScoringScript;
 use super::state::State;
+use super::{ScriptError, previous};
 
 /// How often a running script is asked whether its time is up: a hundredth of the shortest timeout that can be set.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -96,6 +96,7 @@ fn linker(wasmtime: &Wasmtime) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(wasmtime);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     ScoringScript::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    previous::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 

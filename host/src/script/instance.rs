@@ -12,9 +12,8 @@ use tokio::runtime::Runtime;
 use wasmtime::component::ResourceTableError;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
-use super::bindings::exports::scorehost::script::script as contract;
-use super::bindings::{ScoringScript, scorehost::script::types};
-use super::check::Script;
+use super::bindings::scorehost::script::types;
+use super::check::{Exported, Script};
 use super::engine::TICK;
 use super::imports::Services;
 use super::log::Printed;
@@ -25,7 +24,7 @@ use crate::row::{Cells, Column, FailedFile, Rows};
 /// An instance of a [`Script`]; lives on one thread at a time.
 pub struct Instance {
     store: Store<State>,
-    script: ScoringScript,
+    script: Exported,
     stop: Arc<AtomicBool>,
     spent: bool,
 }
@@ -103,7 +102,7 @@ impl Instance {
         // Instantiating runs the component's own start functions.
         store.data_mut().call.deadline = Instant::now() + INSTANTIATE_LIMIT;
         store.set_epoch_deadline(1);
-        let made = block_on(INSTANTIATE_LIMIT, stop, script.pre.instantiate_async(&mut store))?;
+        let made = block_on(INSTANTIATE_LIMIT, stop, script.pre.instantiate(&mut store))?;
         let script = match made {
             Some(Ok(script)) => script,
             Some(Err(error)) => return Err(failed_start(store.data(), &error)),
@@ -114,10 +113,7 @@ impl Instance {
 
     fn init(&mut self, limit: Duration) -> Result<(), ScriptError> {
         self.begin(&Call { mini_batch: 0, attempt: 0, files: &[], timeout: limit });
-        let call = async |script: &ScoringScript, store: &mut Store<State>| {
-            script.scorehost_script_script().call_init(store).await
-        };
-        let result = block_on(limit, &self.stop, call(&self.script, &mut self.store))?;
+        let result = block_on(limit, &self.stop, self.script.init(&mut self.store))?;
         let returned = self.settle("init", limit, result)?;
         returned.map_err(|failure| self.declared(failure))
     }
@@ -128,10 +124,7 @@ impl Instance {
     /// If the script fails, traps, passes its deadline or a limit, or returns what is no output.
     pub fn run(&mut self, call: &Call<'_>) -> Result<RunOutput, ScriptError> {
         let paths = self.begin(call);
-        let run = async |script: &ScoringScript, store: &mut Store<State>, paths: &[String]| {
-            script.scorehost_script_script().call_run(store, paths).await
-        };
-        let result = block_on(call.timeout, &self.stop, run(&self.script, &mut self.store, &paths));
+        let result = block_on(call.timeout, &self.stop, self.script.run(&mut self.store, &paths));
         let result = result.inspect_err(|_| self.spent = true)?;
         let returned = self.settle("run", call.timeout, result)?;
         let output = returned.map_err(|failure| self.declared(failure))?;
@@ -325,7 +318,7 @@ fn panic_text(printed: &str) -> &str {
 }
 
 /// Checks everything a guest can lie about in its output.
-fn checked(output: contract::Output, files: usize, max_rows: usize) -> Result<RunOutput, ScriptError> {
+fn checked(output: types::Output, files: usize, max_rows: usize) -> Result<RunOutput, ScriptError> {
     let columns = output.columns.into_iter().map(column).collect();
     let rows = Rows::new(columns, max_rows).map_err(ScriptError::Output)?;
     let mut seen = vec![false; files];

@@ -12,6 +12,7 @@ mod imports;
 mod instance;
 mod limits;
 mod log;
+mod previous;
 mod state;
 
 use std::path::PathBuf;
@@ -28,7 +29,7 @@ use crate::fault::Fault;
 use crate::row::RowError;
 
 /// The contract that this host speaks.
-pub const CONTRACT_VERSION: &str = "0.1.0";
+pub const CONTRACT_VERSION: &str = "0.2.0";
 
 /// Why a script is refused, or a call of it failed.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@ mod context;
 mod images;
 mod log;
 mod models;
+mod tables;
 mod tensors;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub use images::{HostImage, HostRecipe};
 pub use models::{HostModel, Models};
+pub use tables::{HostBatch, HostTable, HostWriter};
 pub use tensors::HostTensor;
 
 use super::bindings::scorehost::script::types::{Failure, Host as TypesHost};

@@ -7,7 +7,7 @@ use wasmtime::component::Resource;
 use super::{guest_size, permanent, size};
 use crate::infer::session::Answer;
 use crate::script::bindings::scorehost::script::tensors::{
-    Element as GuestElement, Host, HostTensor as Methods, Scored,
+    Element as GuestElement, Host, HostTensor as Methods, Largest,
 };
 use crate::script::bindings::scorehost::script::types::Failure;
 use crate::script::limits::Held;
@@ -252,7 +252,7 @@ impl Methods for State {
         Ok(self.things.push(later)?)
     }
 
-    async fn top(&mut self, this: Handle, k: u32) -> Answered<Vec<Vec<Scored>>> {
+    async fn top(&mut self, this: Handle, k: u32) -> Answered<Largest> {
         let tensor = match self.numbers(&this).await? {
             Ok(tensor) => tensor,
             Err(failure) => return Ok(Err(failure)),
@@ -266,8 +266,9 @@ impl Methods for State {
             Ok(found) => found,
             Err(failure) => return Ok(Err(failure)),
         };
-        let scored = |(index, score)| Scored { index: guest_size(index), score };
-        Ok(Ok(found.into_iter().map(|row| row.into_iter().map(scored).collect()).collect()))
+        let width = guest_size(found.first().map_or(0, Vec::len));
+        let (indices, scores) = found.into_iter().flatten().map(|(index, score)| (guest_size(index), score)).unzip();
+        Ok(Ok(Largest { width, indices, scores }))
     }
 
     fn drop(&mut self, this: Handle) -> wasmtime::Result<()> {

@@ -42,7 +42,8 @@ pub use bindings::scorehost::script::context;
 pub use bindings::scorehost::script::images::{self, Filter, Image, Layout, Recipe};
 pub use bindings::scorehost::script::log::{self, Level};
 pub use bindings::scorehost::script::models::{Model, Port};
-pub use bindings::scorehost::script::tensors::{Element, Tensor, concatenate, stack};
+pub use bindings::scorehost::script::tables::{self, Batch, Table, Writer};
+pub use bindings::scorehost::script::tensors::{Element, Largest, Tensor, concatenate, stack};
 pub use bindings::scorehost::script::types::Failure;
 pub use output::{Cell, Output, Row};
 
@@ -144,8 +145,8 @@ impl Tensor {
     /// # Errors
     /// If the tensor's computation failed.
     pub fn best_of_rows(&self) -> Result<Vec<(u32, f32)>> {
-        let rows = self.top(1)?;
-        Ok(rows.into_iter().filter_map(|row| row.first().map(|best| (best.index, best.score))).collect())
+        let best = self.top(1)?;
+        Ok(best.indices.into_iter().zip(best.scores).collect())
     }
 
     /// The largest entry of the first row, as index and score.

@@ -251,7 +251,7 @@ fn takes_the_top_of_much() -> Result<usize> {
     let part = Tensor::from_floats(&[8 << 20, 1], &vec![0.5; 8 << 20])?;
     let parts: Vec<&Tensor> = (0..12).map(|_| &part).collect();
     let all = scorehost_sdk::concatenate(&parts)?;
-    Ok(all.softmax().top(1)?.len() + all.top(1)?.len())
+    Ok(all.softmax().top(1)?.indices.len() + all.top(1)?.indices.len())
 }
 
 fn opens_many(files: &[String]) -> usize {
