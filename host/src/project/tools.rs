@@ -26,8 +26,9 @@ impl Workplace<'_> {
     pub(super) fn find_tool(&self, variable: &str, names: &[&str], hint: &str) -> Result<PathBuf, ProjectError> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         find(self.project, std::env::var_os(variable).map(PathBuf::from), &path, names).ok_or_else(|| {
-            let tool = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
-            ProjectError::ToolMissing { tool, hint: format!("{hint}; or name it: {variable}=PATH") }
+            let names = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
+            let tool = format!("{names} (or the program that `{variable}` names)");
+            ProjectError::ToolMissing { tool, hint: hint.to_owned() }
         })
     }
 }
