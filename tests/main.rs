@@ -1,6 +1,6 @@
 //! Scenarios: the command line and real scripts against real folders. What a test needs and does not find is skipped
-//! with a printed reason, and is a failure under `CI`, or where `REQUIRE` names it (`scripts`, `shared`, `gpu`,
-//! `onnxruntime`, `python`).
+//! with a printed reason, and is a failure under `CI`, or where `REQUIRE` names it (`scripts`, `shared`, `gpu`, `go`, `c`,
+//! `onnxruntime`, `python`, `javascript`).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -10,6 +10,7 @@ mod bad_input;
 mod cli;
 mod contract;
 mod durability;
+mod languages;
 mod misbehaviour;
 mod numbers;
 mod output;
