@@ -10,6 +10,7 @@ mod bad_input;
 mod cli;
 mod durability;
 mod misbehaviour;
+mod nn;
 mod numbers;
 mod output;
 mod readme;
