@@ -11,6 +11,7 @@ mod cli;
 mod contract;
 mod durability;
 mod misbehaviour;
+mod nn;
 mod numbers;
 mod output;
 mod readme;

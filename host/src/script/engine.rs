@@ -7,7 +7,7 @@ use std::time::Duration;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Engine as Wasmtime, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::bindings::ScoringScript;
+use super::bindings::{ScoringScript, nn};
 use super::state::State;
 use super::{ScriptError, previous};
 
@@ -96,6 +96,7 @@ fn linker(wasmtime: &Wasmtime) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(wasmtime);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     ScoringScript::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    nn::Ml::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     previous::add_to_linker(&mut linker)?;
     Ok(linker)
 }
