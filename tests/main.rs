@@ -8,10 +8,12 @@ mod support;
 
 mod bad_input;
 mod cli;
+mod compile;
 mod contract;
 mod durability;
 mod languages;
 mod misbehaviour;
+mod nn;
 mod numbers;
 mod output;
 mod readme;
