@@ -5,7 +5,10 @@
 //! and started here; the languages' SDKs and the contract come with the host, and are unpacked into each project.
 //! Whether a component would run is not asked here.
 
+mod c;
+mod component;
 mod embedded;
+mod go;
 mod rust;
 mod template;
 mod tools;
@@ -17,8 +20,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::fault::Fault;
-#[expect(unused_imports, reason = "for the builders of other languages")]
-use tools::run;
 
 /// The folder of a project that holds all that is not its author's.
 const HIDDEN: &str = ".scorehost";
@@ -101,10 +102,8 @@ struct Workplace<'a> {
     /// The author's folder.
     project: &'a Path,
     /// The SDK of the language, `plugins/sdk/<language>` unpacked at `project/.scorehost/<language>`.
-    #[expect(dead_code, reason = "Cargo finds the SDK through the project's Cargo.toml")]
     sdk: &'a Path,
     /// The contract, `wit/` unpacked at `project/.scorehost/wit`.
-    #[expect(dead_code, reason = "the Rust SDK knows where it is")]
     wit: &'a Path,
     /// A folder for whatever the build leaves, kept between builds: `project/.scorehost/build`.
     scratch: &'a Path,
@@ -165,6 +164,9 @@ pub enum ProjectError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What the compiler made does not fit the contract.
+    #[error("the compiled script cannot be made a component")]
+    Component(#[source] component::ComponentError),
     /// The file system refused, or a tool did not start.
     #[error("cannot use `{}`", path.display())]
     Io {
@@ -180,7 +182,7 @@ impl ProjectError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            ProjectError::ToolFailed { .. } | ProjectError::Source { .. } => Fault::Script,
+            ProjectError::ToolFailed { .. } | ProjectError::Source { .. } | ProjectError::Component(_) => Fault::Script,
             ProjectError::Io { .. } => Fault::Host,
             _ => Fault::Caller,
         }
@@ -270,6 +272,8 @@ pub fn build(project: &Project, output: &Path) -> Result<Built, ProjectError> {
     };
     match project.language {
         Language::Rust => rust::build(&place)?,
+        Language::Go => go::build(&place)?,
+        Language::C => c::build(&place)?,
         other => {
             let reason = format!("this build of scorehost has no builder for {}", other.word());
             return Err(ProjectError::Source { path: folder, reason });
