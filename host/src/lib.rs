@@ -18,7 +18,8 @@
 //! ```
 //!
 //! # The modules, in that order
-//! [`service`] holds the verbs that callers use; [`job`] runs; [`script`] is the sandbox, the only home of wasmtime;
+//! [`service`] holds the verbs that callers use; [`job`] runs; [`script`] is the sandbox, the only home of wasmtime,
+//! and [`builtin`] scores where there is no script;
 //! [`deployment`], [`vision`], [`infer`], [`output`] and [`store`] are leaves that never name each other; [`tensor`],
 //! [`row`] and [`fault`] are the words they share. Dependencies point downwards only.
 
@@ -26,6 +27,7 @@ pub mod service;
 
 pub mod job;
 
+pub mod builtin;
 pub mod script;
 
 pub mod deployment;

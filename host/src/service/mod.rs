@@ -5,6 +5,7 @@
 pub mod bench;
 mod check;
 mod header;
+mod model;
 mod run;
 
 pub use check::{DeploymentFacts, ModelFacts, ScriptFacts, check_deployment, check_script};
@@ -12,6 +13,7 @@ pub use run::{Event, Outcome, RunRequest, run};
 
 use std::path::PathBuf;
 
+use crate::builtin::BuiltInError;
 use crate::deployment::SpecError;
 use crate::fault::Fault;
 use crate::infer::InferError;
@@ -38,9 +40,9 @@ pub enum ServiceError {
     /// The script host cannot start.
     #[error("the script host cannot start")]
     Engine(#[source] ScriptError),
-    /// The deployment has no script.
-    #[error("deployment `{0}` has no scoring script")]
-    NoScript(String),
+    /// The deployment has no script, and its model, tags or files are none that can be scored without.
+    #[error("the deployment cannot be scored without a script")]
+    BuiltIn(#[from] BuiltInError),
     /// The device or the model is refused.
     #[error("the model cannot be opened")]
     Infer(#[from] InferError),
@@ -100,8 +102,8 @@ impl ServiceError {
             ServiceError::Input(e) => e.fault(),
             ServiceError::Output(e) => e.fault(),
             ServiceError::Job(e) => e.fault(),
-            ServiceError::NoScript(_)
-            | ServiceError::Digest { .. }
+            ServiceError::BuiltIn(e) => e.fault(),
+            ServiceError::Digest { .. }
             | ServiceError::EmptyInput(_)
             | ServiceError::SameFolder(_)
             | ServiceError::Changed { .. }
@@ -115,9 +117,7 @@ impl ServiceError {
         match self {
             ServiceError::Spec(e) => e.hint(),
             ServiceError::Output(e) | ServiceError::Job(JobError::Output(e)) => e.hint().map(str::to_owned),
-            ServiceError::NoScript(_) => {
-                Some("name one: code_configuration: {code: FOLDER, scoring_script: FILE.wasm}".into())
-            }
+            ServiceError::BuiltIn(e) => e.hint().map(str::to_owned),
             ServiceError::EmptyInput(_) => Some("hidden files and links out of the folder are not taken".into()),
             ServiceError::SameFolder(_) => {
                 Some("name another folder for the output; it may lie inside the input".into())
