@@ -1,8 +1,7 @@
 """Pictures, decoded and resized by the host, many at once. Their pixels never enter the script unless it asks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from wit_world.imports import images as host
 
@@ -107,18 +106,15 @@ class Image:
     """One picture of the mini-batch. Pixels are decoded when something needs them."""
 
     __slots__ = ("_handle",)
-    _handle: host.Image
 
-    @classmethod
-    def _of(cls, handle: host.Image) -> Self:
-        image = cls.__new__(cls)
-        image._handle = handle
-        return image
+    def __init__(self, handle: host.Image) -> None:
+        """For the SDK: scripts call `Image.open`."""
+        self._handle = handle
 
     @classmethod
     def open(cls, file: str) -> Self:
         """Reads the header of a file of the mini-batch."""
-        return cls._of(call(host.Image.open, file))
+        return cls(call(host.Image.open, file))
 
     @property
     def width(self) -> int:
@@ -132,15 +128,14 @@ class Image:
 
     def crop(self, left: int, top: int, width: int, height: int) -> "Image":
         """A region of the stored pixels; fails if it leaves the picture."""
-        return Image._of(call(self._handle.crop, left, top, width, height))
+        return Image(call(self._handle.crop, left, top, width, height))
 
     def tensor(self, recipe: Recipe) -> Tensor:
         """One picture, without a batch dimension: channels × height × width, or as the recipe lays it out."""
-        return Tensor._of(call(self._handle.tensor, recipe._handle))
+        return Tensor(call(self._handle.tensor, recipe._handle))
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(NamedTuple):
     """One row of `pictures` per file that could be decoded, in order; the others in `failed`."""
 
     pictures: Tensor
@@ -150,4 +145,4 @@ class Loaded:
 def load(files: Sequence[str], recipe: Recipe) -> Loaded:
     """Files of the mini-batch to one tensor, all at once."""
     loaded = call(host.load, list(files), recipe._handle)
-    return Loaded(Tensor._of(loaded.pictures), [FailedFile(f.index, f.reason) for f in loaded.failed])
+    return Loaded(Tensor(loaded.pictures), [FailedFile(f.index, f.reason) for f in loaded.failed])

@@ -1,8 +1,7 @@
 """Models of the deployment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from wit_world.imports import models as host
 
@@ -10,8 +9,7 @@ from .failures import call
 from .tensors import ELEMENTS, Element, Tensor
 
 
-@dataclass(frozen=True)
-class Port:
+class Port(NamedTuple):
     """An input or an output. A size that is `None` is free, as a batch dimension is."""
 
     name: str
@@ -27,14 +25,15 @@ class Model:
     """A model that the host has opened, once for all instances."""
 
     __slots__ = ("_handle",)
-    _handle: host.Model
+
+    def __init__(self, handle: host.Model) -> None:
+        """For the SDK: scripts call `Model.open`."""
+        self._handle = handle
 
     @classmethod
     def open(cls, path: str | None = None) -> Self:
         """A file below the model folder; without a path, the folder's only model."""
-        model = cls.__new__(cls)
-        model._handle = call(host.Model.open, path)
-        return model
+        return cls(call(host.Model.open, path))
 
     @property
     def inputs(self) -> list[Port]:
@@ -50,9 +49,9 @@ class Model:
         """The first output for the only input. A picture without a batch dimension is taken as a batch of one. Returns
         before the result is there; what reads the result waits.
         """
-        return Tensor._of(call(self._handle.predict, input._handle))
+        return Tensor(call(self._handle.predict, input._handle))
 
     def predict_named(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every output by name, for inputs by name."""
         outputs = call(self._handle.predict_named, [(name, tensor._handle) for name, tensor in inputs.items()])
-        return {name: Tensor._of(handle) for name, handle in outputs}
+        return {name: Tensor(handle) for name, handle in outputs}

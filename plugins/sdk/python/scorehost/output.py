@@ -2,8 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 from wit_world.imports import types as contract
 
@@ -13,8 +12,7 @@ Cell = bool | int | float | str | None
 Row = Sequence[Cell]
 
 
-@dataclass(frozen=True)
-class FailedFile:
+class FailedFile(NamedTuple):
     """A file that gave no row, by its index in the list given, and why."""
 
     index: int
@@ -88,8 +86,7 @@ def by_file(mini_batch, columns, predict, read=None):
     return output
 
 
-@dataclass(frozen=True)
-class _Failed:
+class _Failed(NamedTuple):
     reason: str
 
 

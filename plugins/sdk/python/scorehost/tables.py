@@ -1,8 +1,7 @@
 """Tables, read and written by the host as typed columns."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from wit_world.imports import tables as host
 from wit_world.imports import types as contract
@@ -21,8 +20,7 @@ KINDS: dict[host.Kind, Kind] = {
 }
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """A column of a table."""
 
     name: str
@@ -33,7 +31,10 @@ class Batch:
     """Some rows of a table, held by the host."""
 
     __slots__ = ("_handle",)
-    _handle: host.Batch
+
+    def __init__(self, handle: host.Batch) -> None:
+        """For the SDK: scripts get batches from a table."""
+        self._handle = handle
 
     def __len__(self) -> int:
         """Its rows."""
@@ -49,23 +50,24 @@ class Batch:
 
     def tensor(self, columns: Sequence[str]) -> Tensor:
         """These columns as floats, rows × columns: booleans are 0 and 1, an empty cell is NaN. Fails for texts."""
-        return Tensor._of(call(self._handle.tensor, list(columns)))
+        return Tensor(call(self._handle.tensor, list(columns)))
 
 
 class Table:
     """A CSV or Parquet file of the mini-batch, read once from its beginning to its end."""
 
     __slots__ = ("_handle",)
-    _handle: host.Table
+
+    def __init__(self, handle: host.Table) -> None:
+        """For the SDK: scripts call `Table.open`."""
+        self._handle = handle
 
     @classmethod
     def open(cls, file: str) -> Self:
         """Reads the header. In CSV, a column is of the narrowest kind that all its cells fit; in Parquet, as the file
         says.
         """
-        table = cls.__new__(cls)
-        table._handle = call(host.Table.open, file)
-        return table
+        return cls(call(host.Table.open, file))
 
     @property
     def fields(self) -> list[Field]:
@@ -75,11 +77,7 @@ class Table:
     def next(self, rows: int) -> Batch | None:
         """The next rows, at most this many; `None` at the end."""
         handle = call(self._handle.next, rows)
-        if handle is None:
-            return None
-        batch = Batch.__new__(Batch)
-        batch._handle = handle
-        return batch
+        return None if handle is None else Batch(handle)
 
     def batches(self, rows: int) -> Iterator[Batch]:
         """All that is left, at most this many rows at a time."""
@@ -94,14 +92,15 @@ class Writer:
     """
 
     __slots__ = ("_handle",)
-    _handle: host.Writer
+
+    def __init__(self, handle: host.Writer) -> None:
+        """For the SDK: scripts call `Writer.create`."""
+        self._handle = handle
 
     @classmethod
     def create(cls, file: str) -> Self:
         """`.csv`, `.jsonl` or `.parquet`, as the name ends; folders on the way are made. Replaces a file that is there."""
-        writer = cls.__new__(cls)
-        writer._handle = call(host.Writer.create, file)
-        return writer
+        return cls(call(host.Writer.create, file))
 
     def write(self, columns: Mapping[str, Sequence[Cell]]) -> None:
         """Further rows: columns of one length, with the names and types of the first."""

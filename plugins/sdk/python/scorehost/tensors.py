@@ -1,14 +1,14 @@
 """Tensors live on the host or on its GPU. A tensor may stand for a result that is still being computed: what reads
 data waits for it, and raises its failure.
 
-Numbers that are read come as `float32` makes them.
+Scores come as `float32` makes them. `floats` gives every number as it is, which costs a fiftieth: what a row takes of
+them is for `float32`.
 """
 
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from wit_world.imports import tensors as host
 
@@ -23,8 +23,7 @@ ELEMENTS: dict[host.Element, Element] = {
 }
 
 
-@dataclass(frozen=True)
-class Largest:
+class Largest(NamedTuple):
     """The largest entries of each row, row after row: `width` of them a row, as many indices as scores."""
 
     width: int
@@ -36,28 +35,25 @@ class Tensor:
     """A handle on numbers of some shape."""
 
     __slots__ = ("_handle",)
-    _handle: host.Tensor
 
-    @classmethod
-    def _of(cls, handle: host.Tensor) -> Self:
-        tensor = cls.__new__(cls)
-        tensor._handle = handle
-        return tensor
+    def __init__(self, handle: host.Tensor) -> None:
+        """For the SDK: scripts get tensors from pictures, models, tables and numbers."""
+        self._handle = handle
 
     @classmethod
     def from_floats(cls, shape: Sequence[int], data: Sequence[float]) -> Self:
         """Row-major data of the given shape; fails if their sizes differ."""
-        return cls._of(call(host.Tensor.from_floats, list(shape), list(data)))
+        return cls(call(host.Tensor.from_floats, list(shape), list(data)))
 
     @classmethod
     def from_integers(cls, shape: Sequence[int], data: Sequence[int]) -> Self:
         """Row-major data of the given shape; fails if their sizes differ."""
-        return cls._of(call(host.Tensor.from_integers, list(shape), list(data)))
+        return cls(call(host.Tensor.from_integers, list(shape), list(data)))
 
     @classmethod
     def from_bytes(cls, shape: Sequence[int], data: bytes) -> Self:
         """Row-major data of the given shape; fails if their sizes differ."""
-        return cls._of(call(host.Tensor.from_bytes, list(shape), bytes(data)))
+        return cls(call(host.Tensor.from_bytes, list(shape), bytes(data)))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,7 +67,7 @@ class Tensor:
 
     def floats(self) -> list[float]:
         """All of the data, row-major, as floats."""
-        return [float32(value) for value in call(self._handle.floats)]
+        return call(self._handle.floats)
 
     def integers(self) -> list[int]:
         """All of the data, row-major, as integers; fails for floats."""
@@ -79,11 +75,11 @@ class Tensor:
 
     def slice(self, start: int, count: int) -> "Tensor":
         """Rows `start` to `start + count` along the first dimension; a view, not a copy."""
-        return Tensor._of(call(self._handle.slice, start, count))
+        return Tensor(call(self._handle.slice, start, count))
 
     def softmax(self) -> "Tensor":
         """Softmax along the last dimension."""
-        return Tensor._of(self._handle.softmax())
+        return Tensor(self._handle.softmax())
 
     def top(self, k: int) -> Largest:
         """For each row, the `k` largest entries of the last dimension, largest first; of equal ones, the lower index."""
@@ -104,12 +100,12 @@ class Tensor:
 
 def stack(parts: Sequence[Tensor]) -> Tensor:
     """Tensors of one shape, stacked along a new first dimension."""
-    return Tensor._of(call(host.stack, [part._handle for part in parts]))
+    return Tensor(call(host.stack, [part._handle for part in parts]))
 
 
 def concatenate(parts: Sequence[Tensor]) -> Tensor:
     """Tensors joined along their first dimension."""
-    return Tensor._of(call(host.concatenate, [part._handle for part in parts]))
+    return Tensor(call(host.concatenate, [part._handle for part in parts]))
 
 
 _SINGLE = struct.Struct("f")
@@ -122,7 +118,8 @@ def float32(value: float) -> float:
     if not math.isfinite(value):
         return value
     (single,) = _SINGLE.unpack(_SINGLE.pack(value))
-    for digits in (6, 7, 8):
+    # Six digits are never too many, but for numbers below the normal ones.
+    for digits in range(6 if abs(single) >= 2**-126 else 1, 9):
         short = float(f"{single:.{digits}g}")
         if _SINGLE.unpack(_SINGLE.pack(short))[0] == single:
             return short
