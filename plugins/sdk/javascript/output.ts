@@ -31,9 +31,10 @@ export class Output {
 
   /** No rows yet, with these columns. */
   constructor(columns: Columns) {
-    this.#names = Array.isArray(columns) ? [...columns] : Object.keys(columns);
-    this.#kinds = Array.isArray(columns) ? columns.map(() => undefined) : Object.values(columns);
-    this.#columns = this.#names.map(() => []);
+    const said: [string, Kind?][] = Array.isArray(columns) ? columns.map((name) => [name]) : Object.entries(columns);
+    this.#names = said.map(([name]) => name);
+    this.#kinds = said.map(([, kind]) => kind);
+    this.#columns = said.map(() => []);
   }
 
   /** Adds a row. */
