@@ -8,8 +8,11 @@ mod support;
 
 mod bad_input;
 mod cli;
+mod compile;
+mod contract;
 mod durability;
 mod misbehaviour;
+mod nn;
 mod numbers;
 mod output;
 mod readme;

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// Each module with the modules that it may name.
-const MAY_NAME: [(&str, &[&str]); 13] = [
-    ("cli", &["store", "service", "deployment", "infer", "job", "output", "script", "fault", "vision"]),
-    ("service", &["job", "deployment", "script", "infer", "output", "store", "vision", "tensor", "cache", "fault"]),
+const MAY_NAME: [(&str, &[&str]); 14] = [
+    ("cli", &["store", "service", "deployment", "infer", "job", "output", "project", "script", "fault", "vision"]),
+    (
+        "service",
+        &["job", "deployment", "script", "infer", "output", "store", "project", "vision", "tensor", "cache", "fault"],
+    ),
     ("job", &["deployment", "script", "output", "store", "row", "fault"]),
     ("script", &["vision", "infer", "tensor", "row", "cache", "fault"]),
     ("deployment", &["tensor", "row", "fault"]),
@@ -15,6 +18,7 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
     ("vision", &["tensor", "row", "fault"]),
     ("infer", &["tensor", "row", "cache", "fault"]),
     ("store", &["tensor", "row", "fault"]),
+    ("project", &["cache", "fault"]),
     ("tensor", &[]),
     ("row", &[]),
     ("cache", &[]),

@@ -11,7 +11,7 @@ use crate::deployment::{Settings, Spec};
 use crate::fault;
 use crate::infer::Port;
 use crate::infer::device::{self, Device, Named, Request};
-use crate::script::{CompileCache, Engine, Interfaces, Models, Script};
+use crate::script::{CompileCache, Compiler, Engine, Interfaces, Models, Script};
 
 /// Facts of a script.
 #[derive(Clone, Debug, Serialize)]
@@ -64,10 +64,10 @@ pub struct DeploymentFacts {
 ///
 /// # Errors
 /// If it is refused.
-pub fn check_script(path: &Path) -> Result<ScriptFacts, ServiceError> {
+pub fn check_script(path: &Path, compiler: &Compiler) -> Result<ScriptFacts, ServiceError> {
     let engine = Engine::new().map_err(ServiceError::Engine)?;
     let began = Instant::now();
-    let script = Script::open(&engine, &CompileCache::of_user(), path)
+    let script = Script::open(&engine, &CompileCache::of_user(compiler.clone()), path)
         .map_err(|source| ServiceError::Script { path: path.to_owned(), source })?;
     Ok(script_facts(path, &script, began.elapsed()))
 }
@@ -76,11 +76,11 @@ pub fn check_script(path: &Path) -> Result<ScriptFacts, ServiceError> {
 ///
 /// # Errors
 /// If a job of it would be refused.
-pub fn check_deployment(path: &Path, named: &Named) -> Result<DeploymentFacts, ServiceError> {
+pub fn check_deployment(path: &Path, named: &Named, compiler: &Compiler) -> Result<DeploymentFacts, ServiceError> {
     let deployment = Spec::read(path)?.resolve()?;
     let engine = Engine::new().map_err(ServiceError::Engine)?;
     let began = Instant::now();
-    let script = open_script(&engine, &deployment)?;
+    let script = open_script(&engine, compiler, &deployment)?;
     let script_path = deployment.script.clone().unwrap_or_default();
     let facts = script_facts(&script_path, &script, began.elapsed());
     let model = deployment.model.as_deref().and_then(|path| match path.is_file() {

@@ -17,7 +17,7 @@ use crate::job::record::{Counts, DeviceRecord, Record, State, peak_memory_bytes}
 use crate::job::tally::Tally;
 use crate::job::{self, Control, End, Job, Progress, Summary};
 use crate::output::{Existing, Format, Output, OutputOptions, Resumed};
-use crate::script::{CompileCache, Engine, InstanceLimits, Level, Models, Script, Services};
+use crate::script::{CompileCache, Compiler, Engine, InstanceLimits, Level, Models, Script, Services};
 use crate::store;
 use crate::vision;
 use crate::vision::ahead::Loader;
@@ -39,6 +39,8 @@ pub struct RunRequest {
     pub named: Named,
     /// What becomes of an earlier output.
     pub existing: Existing,
+    /// What compiles a script that was not compiled before.
+    pub compiler: Compiler,
 }
 
 /// What a job tells while it runs.
@@ -88,7 +90,7 @@ pub fn run(
     let views = Views::new(request, &deployment)?;
     let plan = if request.existing == Existing::Resume { None } else { Some(new_plan(request, &deployment, &views)?) };
     let engine = Engine::new().map_err(ServiceError::Engine)?;
-    let script = open_script(&engine, &deployment)?;
+    let script = open_script(&engine, &request.compiler, &deployment)?;
     let (models, mut device, backend) = open_models(request, &deployment, &views)?;
     let identity = backend.identity();
     let header = Header::new(&deployment, &script, (&device, &identity), &request.input)?;
@@ -134,9 +136,13 @@ fn resolve(request: &RunRequest) -> Result<Deployment, ServiceError> {
     Ok(spec.resolve()?)
 }
 
-pub(super) fn open_script(engine: &Engine, deployment: &Deployment) -> Result<Script, ServiceError> {
+pub(super) fn open_script(
+    engine: &Engine,
+    compiler: &Compiler,
+    deployment: &Deployment,
+) -> Result<Script, ServiceError> {
     let path = deployment.script.as_ref().ok_or_else(|| ServiceError::NoScript(deployment.name.clone()))?;
-    Script::open(engine, &CompileCache::of_user(), path)
+    Script::open(engine, &CompileCache::of_user(compiler.clone()), path)
         .map_err(|source| ServiceError::Script { path: path.clone(), source })
 }
 
