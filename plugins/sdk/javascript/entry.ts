@@ -1,8 +1,10 @@
 // What the component exports, around the author's script. The build puts the script in the place of "scorehost:author".
 //
 // Every error ends here: it becomes the contract's failure, and its stack is in the log.
+// `run` is imported by name, so that a script without it does not build; `init` may be missing.
 
 import "./console";
+import { run } from "scorehost:author";
 import type { Failure as Contract, Output as Returned } from "scorehost:script/types@0.2.0";
 import * as author from "scorehost:author";
 import { miniBatch as miniBatchIndex } from "./context";
@@ -20,7 +22,7 @@ export const script = {
 
   run(miniBatch: string[]): Returned {
     Math.random = seeded(miniBatchIndex());
-    return guarded(() => fromReturned(author.run(miniBatch)).toContract());
+    return guarded(() => fromReturned(run(miniBatch)).toContract());
   },
 };
 
