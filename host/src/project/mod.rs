@@ -6,6 +6,8 @@
 //! Whether a component would run is not asked here.
 
 mod embedded;
+mod javascript;
+mod python;
 mod rust;
 mod template;
 mod tools;
@@ -17,8 +19,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::fault::Fault;
-#[expect(unused_imports, reason = "for the builders of other languages")]
-use tools::run;
 
 /// The folder of a project that holds all that is not its author's.
 const HIDDEN: &str = ".scorehost";
@@ -101,10 +101,8 @@ struct Workplace<'a> {
     /// The author's folder.
     project: &'a Path,
     /// The SDK of the language, `plugins/sdk/<language>` unpacked at `project/.scorehost/<language>`.
-    #[expect(dead_code, reason = "Cargo finds the SDK through the project's Cargo.toml")]
     sdk: &'a Path,
     /// The contract, `wit/` unpacked at `project/.scorehost/wit`.
-    #[expect(dead_code, reason = "the Rust SDK knows where it is")]
     wit: &'a Path,
     /// A folder for whatever the build leaves, kept between builds: `project/.scorehost/build`.
     scratch: &'a Path,
@@ -270,6 +268,8 @@ pub fn build(project: &Project, output: &Path) -> Result<Built, ProjectError> {
     };
     match project.language {
         Language::Rust => rust::build(&place)?,
+        Language::Python => python::build(&place)?,
+        Language::JavaScript => javascript::build(&place)?,
         other => {
             let reason = format!("this build of scorehost has no builder for {}", other.word());
             return Err(ProjectError::Source { path: folder, reason });

@@ -20,6 +20,15 @@ const FOLDERS: [&str; 3] = if cfg!(windows) {
     [".venv/bin", "venv/bin", "node_modules/.bin"]
 };
 
+/// The versions of Python's packages that this host is tested with; compilers of other languages are among them.
+const PACKAGES: &str = include_str!("../../../plugins/tools/requirements.txt");
+
+/// A package with its version, as pip takes it.
+pub(super) fn pinned(package: &str) -> &'static str {
+    let line = PACKAGES.lines().find(|line| line.split("==").next() == Some(package));
+    line.expect("the packages are named in this module's neighbours; this is a bug")
+}
+
 impl Workplace<'_> {
     /// The program that the environment variable names; else the first of these names in the project's own virtual
     /// environment or `node_modules`; else the first on the search path.
@@ -54,7 +63,6 @@ fn in_folder(folder: &Path, name: &Path) -> Option<PathBuf> {
 }
 
 /// Runs a tool to its end, without input. An error shows the end of what it printed.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the builders of other languages"))]
 pub(super) fn run(command: &mut Command) -> Result<(), ProjectError> {
     output(command).map(drop)
 }
