@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use scorehost::project::Language;
 use scorehost::service;
 
-use super::{COMPLETED, note, say};
+use super::{COMPLETED, compiler, note, say};
 
 /// Often enough to look alive.
 const TICK: Duration = Duration::from_millis(200);
@@ -78,7 +78,7 @@ pub(crate) fn new(args: &NewArgs) -> anyhow::Result<u8> {
 pub(crate) fn build(args: &BuildArgs) -> anyhow::Result<u8> {
     let plan = service::plan_build(&args.folder, args.output.as_deref())?;
     note!("building {} ({})", shown(&plan.project.folder), plan.project.language.word());
-    let (compiler, clock) = (super::compiler()?, clock());
+    let (compiler, clock) = (compiler()?, clock());
     let done = service::build_project(&plan, &compiler);
     clock.finish_and_clear();
     let (built, facts) = done?;

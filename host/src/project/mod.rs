@@ -9,6 +9,8 @@ mod c;
 mod component;
 mod embedded;
 mod go;
+mod javascript;
+mod python;
 mod rust;
 mod template;
 mod tools;
@@ -272,12 +274,10 @@ pub fn build(project: &Project, output: &Path) -> Result<Built, ProjectError> {
     };
     match project.language {
         Language::Rust => rust::build(&place)?,
+        Language::Python => python::build(&place)?,
+        Language::JavaScript => javascript::build(&place)?,
         Language::Go => go::build(&place)?,
         Language::C => c::build(&place)?,
-        other => {
-            let reason = format!("this build of scorehost has no builder for {}", other.word());
-            return Err(ProjectError::Source { path: folder, reason });
-        }
     }
     let bytes = put(&component, output)?;
     drop(lock);
