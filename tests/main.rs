@@ -15,3 +15,4 @@ mod output;
 mod readme;
 mod scale;
 mod structure;
+mod tables;

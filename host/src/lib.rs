@@ -19,8 +19,8 @@
 //!
 //! # The modules, in that order
 //! [`service`] holds the verbs that callers use; [`job`] runs; [`script`] is the sandbox, the only home of wasmtime;
-//! [`deployment`], [`vision`], [`infer`], [`output`] and [`store`] are leaves that never name each other; [`tensor`],
-//! [`row`] and [`fault`] are the words they share. Dependencies point downwards only.
+//! [`deployment`], [`vision`], [`infer`], [`output`] and [`store`] are leaves that never name each other; [`table`] has the
+//! formats that scripts and the output share; [`tensor`], [`row`] and [`fault`] are the words of all. Dependencies point downwards only.
 
 pub mod service;
 
@@ -33,6 +33,8 @@ pub mod infer;
 pub mod output;
 pub mod store;
 pub mod vision;
+
+pub mod table;
 
 pub mod cache;
 pub mod fault;
