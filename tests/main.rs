@@ -19,3 +19,4 @@ mod output;
 mod readme;
 mod scale;
 mod structure;
+mod tables;

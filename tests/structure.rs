@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// Each module with the modules that it may name.
-const MAY_NAME: [(&str, &[&str]); 15] = [
+const MAY_NAME: [(&str, &[&str]); 16] = [
     ("cli", &["store", "service", "deployment", "infer", "job", "output", "project", "script", "fault", "vision"]),
     (
         "service",
@@ -26,13 +26,14 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
     ),
     ("job", &["deployment", "builtin", "script", "output", "store", "row", "fault"]),
     ("builtin", &["deployment", "script", "vision", "infer", "tensor", "row", "fault"]),
-    ("script", &["vision", "infer", "tensor", "row", "cache", "fault"]),
+    ("script", &["vision", "infer", "table", "tensor", "row", "cache", "fault"]),
     ("deployment", &["tensor", "row", "fault"]),
-    ("output", &["tensor", "row", "fault"]),
+    ("output", &["table", "tensor", "row", "fault"]),
     ("vision", &["tensor", "row", "fault"]),
     ("infer", &["tensor", "row", "cache", "fault"]),
     ("store", &["tensor", "row", "fault"]),
     ("project", &["cache", "fault"]),
+    ("table", &["tensor", "row", "fault"]),
     ("tensor", &[]),
     ("row", &[]),
     ("cache", &[]),
