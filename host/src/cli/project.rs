@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use scorehost::project::Language;
 use scorehost::service;
 
-use super::{COMPLETED, note, say};
+use super::{COMPLETED, compiler, note, say};
 
 /// Often enough to look alive.
 const TICK: Duration = Duration::from_millis(200);
@@ -79,7 +79,7 @@ pub(crate) fn build(args: &BuildArgs) -> anyhow::Result<u8> {
     let plan = service::plan_build(&args.folder, args.output.as_deref())?;
     note!("building {} ({})", shown(&plan.project.folder), plan.project.language.word());
     let clock = clock();
-    let done = service::build_project(&plan);
+    let done = service::build_project(&plan, &compiler()?);
     clock.finish_and_clear();
     let (built, facts) = done?;
     say!("{}: {} in {:.1} s", shown(&built.component), megabytes(built.bytes), built.seconds);

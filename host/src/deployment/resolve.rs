@@ -9,6 +9,7 @@ use serde::de::value::{Error as WordError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use super::keys::{self, Kind};
+use super::mlflow::{self, Mlflow};
 use super::settings::{Limits, OutputFormat, Settings};
 use super::spec::{Spec, Written};
 use super::value::{self, Value};
@@ -31,6 +32,8 @@ pub struct Deployment {
     pub tags: BTreeMap<String, String>,
     /// The model's file or folder, which was there.
     pub model: Option<PathBuf>,
+    /// What the model folder's `MLmodel` says, where MLflow wrote one.
+    pub mlflow: Option<Mlflow>,
     /// The script, a `.wasm` file that was there; without one, the host scores with a built-in one.
     pub script: Option<PathBuf>,
     /// How mini-batches are cut, run, retried and written.
@@ -54,12 +57,17 @@ impl Spec {
             let cure = "write `model:` and a file or folder, or `code_configuration:` with a script, or both";
             return Err(SpecError::Missing { path: self.path.clone(), key: "model", cure });
         }
+        let mlflow = match &model {
+            Some(folder) if folder.is_dir() => mlflow::read(folder, script.is_some())?,
+            _ => None,
+        };
         Ok(Deployment {
             name,
             endpoint_name: self.text("endpoint_name"),
             description: self.text("description").unwrap_or_default(),
             tags: self.texts("tags"),
             model,
+            mlflow,
             script,
             settings: self.settings(),
             not_used: self.not_used(),

@@ -6,6 +6,7 @@
 pub mod bench;
 mod check;
 mod header;
+mod model;
 mod project;
 mod run;
 
@@ -15,6 +16,7 @@ pub use run::{Event, Outcome, RunRequest, run};
 
 use std::path::PathBuf;
 
+use crate::builtin::BuiltInError;
 use crate::deployment::SpecError;
 use crate::fault::Fault;
 use crate::infer::InferError;
@@ -45,9 +47,9 @@ pub enum ServiceError {
     /// The script host cannot start.
     #[error("the script host cannot start")]
     Engine(#[source] ScriptError),
-    /// The deployment has no script.
-    #[error("deployment `{0}` has no scoring script")]
-    NoScript(String),
+    /// The deployment has no script, and its model, tags or files are none that can be scored without.
+    #[error("the deployment cannot be scored without a script")]
+    BuiltIn(#[from] BuiltInError),
     /// The device or the model is refused.
     #[error("the model cannot be opened")]
     Infer(#[from] InferError),
@@ -108,8 +110,8 @@ impl ServiceError {
             ServiceError::Input(e) => e.fault(),
             ServiceError::Output(e) => e.fault(),
             ServiceError::Job(e) => e.fault(),
-            ServiceError::NoScript(_)
-            | ServiceError::Digest { .. }
+            ServiceError::BuiltIn(e) => e.fault(),
+            ServiceError::Digest { .. }
             | ServiceError::EmptyInput(_)
             | ServiceError::SameFolder(_)
             | ServiceError::Changed { .. }
@@ -127,9 +129,7 @@ impl ServiceError {
             },
             ServiceError::Project(e) => e.hint(),
             ServiceError::Output(e) | ServiceError::Job(JobError::Output(e)) => e.hint().map(str::to_owned),
-            ServiceError::NoScript(_) => {
-                Some("name one: code_configuration: {code: FOLDER, scoring_script: FILE.wasm}".into())
-            }
+            ServiceError::BuiltIn(e) => e.hint().map(str::to_owned),
             ServiceError::EmptyInput(_) => Some("hidden files and links out of the folder are not taken".into()),
             ServiceError::SameFolder(_) => {
                 Some("name another folder for the output; it may lie inside the input".into())

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{ScriptFacts, ServiceError, check_script};
 use crate::deployment::{Spec, SpecError};
 use crate::project::{self, Built, Language, Project};
+use crate::script::Compiler;
 
 /// The deployment of a project.
 const DEPLOYMENT: &str = "deployment.yml";
@@ -56,9 +57,9 @@ fn script_of(folder: &Path) -> Result<PathBuf, ServiceError> {
 ///
 /// # Errors
 /// If it does not build, or what was built is refused.
-pub fn build_project(plan: &Plan) -> Result<(Built, ScriptFacts), ServiceError> {
+pub fn build_project(plan: &Plan, compiler: &Compiler) -> Result<(Built, ScriptFacts), ServiceError> {
     let built = project::build(&plan.project, &plan.output)?;
-    let facts = check_script(&built.component)?;
+    let facts = check_script(&built.component, compiler)?;
     Ok((built, facts))
 }
 
