@@ -6,6 +6,7 @@
 
 mod support;
 
+mod authors;
 mod bad_input;
 mod cli;
 mod compile;
