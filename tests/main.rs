@@ -8,6 +8,7 @@ mod support;
 
 mod bad_input;
 mod cli;
+mod compile;
 mod contract;
 mod durability;
 mod misbehaviour;

@@ -5,13 +5,27 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// Each module with the modules that it may name.
-const MAY_NAME: [(&str, &[&str]); 14] = [
+const MAY_NAME: [(&str, &[&str]); 15] = [
     ("cli", &["store", "service", "deployment", "infer", "job", "output", "project", "script", "fault", "vision"]),
     (
         "service",
-        &["job", "deployment", "script", "infer", "output", "store", "project", "vision", "tensor", "cache", "fault"],
+        &[
+            "job",
+            "deployment",
+            "builtin",
+            "script",
+            "infer",
+            "output",
+            "store",
+            "project",
+            "vision",
+            "tensor",
+            "cache",
+            "fault",
+        ],
     ),
-    ("job", &["deployment", "script", "output", "store", "row", "fault"]),
+    ("job", &["deployment", "builtin", "script", "output", "store", "row", "fault"]),
+    ("builtin", &["deployment", "script", "vision", "infer", "tensor", "row", "fault"]),
     ("script", &["vision", "infer", "tensor", "row", "cache", "fault"]),
     ("deployment", &["tensor", "row", "fault"]),
     ("output", &["tensor", "row", "fault"]),

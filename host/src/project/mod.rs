@@ -6,6 +6,8 @@
 //! Whether a component would run is not asked here.
 
 mod embedded;
+mod javascript;
+mod python;
 mod rust;
 mod template;
 mod tools;
@@ -17,8 +19,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::fault::Fault;
-#[expect(unused_imports, reason = "for the builders of other languages")]
-use tools::run;
 
 /// The folder of a project that holds all that is not its author's.
 const HIDDEN: &str = ".scorehost";
@@ -101,10 +101,8 @@ struct Workplace<'a> {
     /// The author's folder.
     project: &'a Path,
     /// The SDK of the language, `plugins/sdk/<language>` unpacked at `project/.scorehost/<language>`.
-    #[expect(dead_code, reason = "Cargo finds the SDK through the project's Cargo.toml")]
     sdk: &'a Path,
     /// The contract, `wit/` unpacked at `project/.scorehost/wit`.
-    #[expect(dead_code, reason = "the Rust SDK knows where it is")]
     wit: &'a Path,
     /// A folder for whatever the build leaves, kept between builds: `project/.scorehost/build`.
     scratch: &'a Path,
@@ -138,8 +136,11 @@ pub enum ProjectError {
     /// The model of a new project is not there.
     #[error("the model `{}` is not there", .0.display())]
     NoModel(PathBuf),
+    /// The component would be written to a file that is not called one: perhaps a source.
+    #[error("the component would be written to `{}`, which is not named `.wasm`", .0.display())]
+    Output(PathBuf),
     /// What builds the language is not on this machine.
-    #[error("{tool} is not installed, or not found")]
+    #[error("{tool} is not found")]
     ToolMissing {
         /// What is missing, in words.
         tool: String,
@@ -194,6 +195,7 @@ impl ProjectError {
             ProjectError::Name(_) => {
                 Some("take up to 64 letters, digits, `-` and `_`, the first of them a letter".into())
             }
+            ProjectError::Output(_) => Some("name a file that ends in `.wasm`".into()),
             ProjectError::NoModel(_) => Some("leave --model out to name it later in deployment.yml".into()),
             ProjectError::ToolMissing { hint, .. } => Some(hint.clone()),
             _ => None,
@@ -217,13 +219,13 @@ fn refused(path: &Path) -> impl FnOnce(std::io::Error) -> ProjectError {
 /// # Errors
 /// If the folder cannot be listed, or tells no language, or several.
 pub fn open(folder: &Path) -> Result<Project, ProjectError> {
-    let mut told = Vec::new();
+    let mut told = [false; Language::ALL.len()];
     for entry in std::fs::read_dir(folder).map_err(refused(folder))? {
         let name = entry.map_err(refused(folder))?.file_name();
         let name = name.to_string_lossy();
-        let language = Language::ALL.into_iter().find(|language| language.is_told_by(&name));
-        told.extend(language.filter(|language| !told.contains(language)));
+        told.iter_mut().zip(Language::ALL).for_each(|(told, language)| *told |= language.is_told_by(&name));
     }
+    let told: Vec<_> = Language::ALL.into_iter().zip(told).filter_map(|(l, told)| told.then_some(l)).collect();
     match told.as_slice() {
         [language] => Ok(Project { folder: folder.to_owned(), language: *language }),
         [] => Err(ProjectError::NotAProject { folder: folder.to_owned() }),
@@ -237,8 +239,11 @@ pub fn open(folder: &Path) -> Result<Project, ProjectError> {
 /// Builds a project's component, which replaces the file `output` once it is whole.
 ///
 /// # Errors
-/// If a tool is missing or ends with an error, or the file system refuses.
+/// If `output` is not named `.wasm`, a tool is missing or ends with an error, or the file system refuses.
 pub fn build(project: &Project, output: &Path) -> Result<Built, ProjectError> {
+    if output.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("wasm")) {
+        return Err(ProjectError::Output(output.to_owned()));
+    }
     let began = Instant::now();
     // Tools run in folders of their own.
     let folder = std::path::absolute(&project.folder).map_err(refused(&project.folder))?;
@@ -263,6 +268,8 @@ pub fn build(project: &Project, output: &Path) -> Result<Built, ProjectError> {
     };
     match project.language {
         Language::Rust => rust::build(&place)?,
+        Language::Python => python::build(&place)?,
+        Language::JavaScript => javascript::build(&place)?,
         other => {
             let reason = format!("this build of scorehost has no builder for {}", other.word());
             return Err(ProjectError::Source { path: folder, reason });

@@ -20,14 +20,24 @@ const FOLDERS: [&str; 3] = if cfg!(windows) {
     [".venv/bin", "venv/bin", "node_modules/.bin"]
 };
 
+/// The versions of Python's packages that this host is tested with; compilers of other languages are among them.
+const PACKAGES: &str = include_str!("../../../plugins/tools/requirements.txt");
+
+/// A package with its version, as pip takes it.
+pub(super) fn pinned(package: &str) -> &'static str {
+    let line = PACKAGES.lines().find(|line| line.split("==").next() == Some(package));
+    line.expect("the packages are named in this module's neighbours; this is a bug")
+}
+
 impl Workplace<'_> {
     /// The program that the environment variable names; else the first of these names in the project's own virtual
     /// environment or `node_modules`; else the first on the search path.
     pub(super) fn find_tool(&self, variable: &str, names: &[&str], hint: &str) -> Result<PathBuf, ProjectError> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         find(self.project, std::env::var_os(variable).map(PathBuf::from), &path, names).ok_or_else(|| {
-            let tool = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
-            ProjectError::ToolMissing { tool, hint: format!("{hint}; or name it: {variable}=PATH") }
+            let names = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
+            let tool = format!("{names} (or the program that `{variable}` names)");
+            ProjectError::ToolMissing { tool, hint: hint.to_owned() }
         })
     }
 }
@@ -53,7 +63,6 @@ fn in_folder(folder: &Path, name: &Path) -> Option<PathBuf> {
 }
 
 /// Runs a tool to its end, without input. An error shows the end of what it printed.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the builders of other languages"))]
 pub(super) fn run(command: &mut Command) -> Result<(), ProjectError> {
     output(command).map(drop)
 }

@@ -18,7 +18,7 @@ use super::{CONTRACT_VERSION, ScriptError, previous};
 use crate::cache::hex;
 
 /// The largest component taken, in bytes: several times the largest language runtime's.
-const MAX_SCRIPT_BYTES: u64 = 256 << 20;
+pub(super) const MAX_SCRIPT_BYTES: u64 = 256 << 20;
 
 /// A checked and compiled scoring script. Cheap to clone.
 #[derive(Clone)]
@@ -61,9 +61,7 @@ impl Script {
     /// As [`Script::open`].
     pub fn compile(engine: &Engine, cache: &CompileCache, wasm: &[u8]) -> Result<Self, ScriptError> {
         check_is_component(wasm)?;
-        let component = cache
-            .component(engine.wasmtime(), wasm)
-            .map_err(|e| ScriptError::Compile(super::printable(format!("{e:#}").as_bytes())))?;
+        let component = cache.component(engine.wasmtime(), wasm)?;
         let interfaces = interfaces(engine, &component);
         let contract = check_contract(&interfaces.exports)?;
         check_imports(&interfaces.imports)?;

@@ -59,7 +59,7 @@ impl Engine {
 /// space (4 GiB a memory) fits 47 bits.
 const POOL: u32 = 256;
 
-fn config(pooling: bool) -> Config {
+pub(super) fn config(pooling: bool) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)

@@ -27,9 +27,14 @@ pub struct Models {
 }
 
 impl Models {
-    /// The models below `folder`, on `backend`.
-    pub fn new(folder: Option<&Path>, backend: Arc<dyn Backend>) -> Self {
-        let only = folder.map_or_else(|| Err("the deployment has no model".to_owned()), Self::find_only);
+    /// The models below `folder`, on `backend`. `file`, relative to the folder, is what `open` without a path means;
+    /// where none is named, it is the only model in the folder.
+    pub fn new(folder: Option<&Path>, file: Option<&Path>, backend: Arc<dyn Backend>) -> Self {
+        let only = match (folder, file) {
+            (Some(_), Some(file)) => Ok(file.to_owned()),
+            (Some(folder), None) => Self::find_only(folder),
+            (None, _) => Err("the deployment has no model".to_owned()),
+        };
         Self { folder: folder.map(Path::to_owned), only, backend, open: Mutex::default() }
     }
 
