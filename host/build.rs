@@ -10,15 +10,20 @@ const LEFT_BY_TOOLS: [&str; 3] = ["target", "node_modules", "__pycache__"];
 
 fn main() -> io::Result<()> {
     let checkout = PathBuf::from("..");
+    let (wit, sdks) = (checkout.join("wit"), checkout.join("plugins/sdk"));
     let mut files = Vec::new();
     // Without the contracts of earlier versions, which are folders.
-    collect(&checkout.join("wit"), false, &mut files)?;
-    collect(&checkout.join("plugins/sdk"), true, &mut files)?;
+    collect(&wit, false, &mut files)?;
+    collect(&sdks, true, &mut files)?;
     for entry in fs::read_dir(checkout.join("plugins"))? {
         let template = entry?.path().join("score-by-file");
         if template.is_dir() {
             collect(&template, true, &mut files)?;
         }
+    }
+    // The folders for new files; but not those of templates, where builds leave theirs.
+    for path in [&wit, &sdks].into_iter().chain(&files) {
+        println!("cargo:rerun-if-changed={}", path.display());
     }
     files.sort();
 
@@ -34,9 +39,8 @@ fn main() -> io::Result<()> {
     fs::write(Path::new(&out).join("embedded.rs"), table)
 }
 
-/// The files of a folder, and of those in it where `deep`; cargo is told to look at it for changes.
+/// The files of a folder, and of those in it where `deep`.
 fn collect(folder: &Path, deep: bool, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    println!("cargo:rerun-if-changed={}", folder.display());
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let (path, name) = (entry.path(), entry.file_name());

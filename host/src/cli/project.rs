@@ -78,8 +78,8 @@ pub(crate) fn new(args: &NewArgs) -> anyhow::Result<u8> {
 pub(crate) fn build(args: &BuildArgs) -> anyhow::Result<u8> {
     let plan = service::plan_build(&args.folder, args.output.as_deref())?;
     note!("building {} ({})", shown(&plan.project.folder), plan.project.language.word());
-    let clock = clock();
-    let done = service::build_project(&plan, &compiler()?);
+    let (compiler, clock) = (compiler()?, clock());
+    let done = service::build_project(&plan, &compiler);
     clock.finish_and_clear();
     let (built, facts) = done?;
     say!("{}: {} in {:.1} s", shown(&built.component), megabytes(built.bytes), built.seconds);

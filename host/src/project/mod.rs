@@ -5,7 +5,10 @@
 //! and started here; the languages' SDKs and the contract come with the host, and are unpacked into each project.
 //! Whether a component would run is not asked here.
 
+mod c;
+mod component;
 mod embedded;
+mod go;
 mod javascript;
 mod python;
 mod rust;
@@ -163,6 +166,9 @@ pub enum ProjectError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What the compiler made does not fit the contract.
+    #[error("the compiled script cannot be made a component")]
+    Component(#[source] component::ComponentError),
     /// The file system refused, or a tool did not start.
     #[error("cannot use `{}`", path.display())]
     Io {
@@ -178,7 +184,7 @@ impl ProjectError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            ProjectError::ToolFailed { .. } | ProjectError::Source { .. } => Fault::Script,
+            ProjectError::ToolFailed { .. } | ProjectError::Source { .. } | ProjectError::Component(_) => Fault::Script,
             ProjectError::Io { .. } => Fault::Host,
             _ => Fault::Caller,
         }
@@ -270,10 +276,8 @@ pub fn build(project: &Project, output: &Path) -> Result<Built, ProjectError> {
         Language::Rust => rust::build(&place)?,
         Language::Python => python::build(&place)?,
         Language::JavaScript => javascript::build(&place)?,
-        other => {
-            let reason = format!("this build of scorehost has no builder for {}", other.word());
-            return Err(ProjectError::Source { path: folder, reason });
-        }
+        Language::Go => go::build(&place)?,
+        Language::C => c::build(&place)?,
     }
     let bytes = put(&component, output)?;
     drop(lock);

@@ -16,7 +16,11 @@ pub(super) fn build(place: &Workplace<'_>) -> Result<(), ProjectError> {
     command.current_dir(place.project).args(["build", "--target", TARGET, "--profile", "script"]);
     // The profile is there then, whatever the author's file says, and inherits what it says.
     command.args(["--config", "profile.script.inherits='release'"]);
-    command.arg("--target-dir").arg(place.scratch).args(["--message-format", "json-render-diagnostics"]);
+    command.args(["--message-format", "json-render-diagnostics"]);
+    // An author who shares a folder between projects goes on doing so.
+    if std::env::var_os("CARGO_TARGET_DIR").is_none() {
+        command.arg("--target-dir").arg(place.scratch);
+    }
     let messages = output(&mut command)?;
     let components = artifacts(&messages, place.project);
     let [component] = components.as_slice() else {

@@ -3,7 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use scorehost::vision::{
-    Filter, Fit, Layout, Limits, Recipe, decode, decode_and_prepare, header, prepare, prepare_bytes_into, thumbnail,
+    Filter, Fit, Layout, Limits, Recipe, decode, decode_and_prepare, header, prepare, prepare_bytes_into, split,
+    thumbnail,
 };
 
 /// Small enough for thousands of pictures a second, large enough for every path.
@@ -14,6 +15,7 @@ fuzz_target!(init: scorehost_fuzz::prepare(), |bytes: &[u8]| {
     let size = header(bytes, &LIMITS).ok().map(|header| (header.width, header.height));
     let at_once = decode_and_prepare(bytes, &LIMITS, &recipe);
     let _ = thumbnail(bytes, 16, &LIMITS);
+    let _ = split(bytes, &LIMITS, &recipe);
     let picture = match decode(bytes, &LIMITS) {
         Ok(picture) => picture,
         Err(error) => {
@@ -24,7 +26,8 @@ fuzz_target!(init: scorehost_fuzz::prepare(), |bytes: &[u8]| {
     assert_eq!(size, Some((picture.width(), picture.height())), "the header says the size");
     let in_steps = prepare(&picture, &recipe);
     match (at_once, in_steps) {
-        (Ok((one, _)), Ok(other)) => {
+        (Ok((one, at_once)), Ok(other)) => {
+            assert_eq!(size, Some(at_once), "the size does not depend on who asks first");
             assert_eq!(one.shape(), other.shape());
             let bits = |x: Option<&[f32]>| x.map(|x| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
             assert_eq!((one.u8(), bits(one.f32())), (other.u8(), bits(other.f32())));
