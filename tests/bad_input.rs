@@ -430,7 +430,12 @@ fn what_is_not_a_script_of_this_contract_is_refused_in_plain_words() {
             "`scoring-script` world",
         ),
         ("foreign", &foreign, "it exports `elsewhere:script/script@0.2.0`, not", "`scoring-script` world"),
-        ("other version", &other_version, "was built for contract 0.3.0; this host speaks 0.2.0 and 0.1.0", "rebuild the script"),
+        (
+            "other version",
+            &other_version,
+            "was built for contract 0.3.0; this host speaks 0.2.0 and 0.1.0",
+            "rebuild the script",
+        ),
         (
             "other import",
             &needs_network,
