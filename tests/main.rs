@@ -9,6 +9,7 @@ mod support;
 mod bad_input;
 mod cli;
 mod compile;
+mod confine;
 mod durability;
 mod misbehaviour;
 mod numbers;

@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// Each module with the modules that it may name.
-const MAY_NAME: [(&str, &[&str]); 13] = [
-    ("cli", &["store", "service", "deployment", "infer", "job", "output", "script", "fault", "vision"]),
-    ("service", &["job", "deployment", "script", "infer", "output", "store", "vision", "tensor", "cache", "fault"]),
-    ("job", &["deployment", "script", "output", "store", "row", "fault"]),
-    ("script", &["vision", "infer", "tensor", "row", "cache", "fault"]),
+const MAY_NAME: [(&str, &[&str]); 14] = [
+    ("cli", &["store", "service", "deployment", "infer", "job", "output", "script", "confine", "fault", "vision"]),
+    (
+        "service",
+        &["job", "deployment", "script", "infer", "output", "store", "vision", "tensor", "cache", "confine", "fault"],
+    ),
+    ("job", &["deployment", "script", "output", "store", "row", "confine", "fault"]),
+    ("script", &["vision", "infer", "tensor", "row", "cache", "confine", "fault"]),
     ("deployment", &["tensor", "row", "fault"]),
     ("output", &["tensor", "row", "fault"]),
     ("vision", &["tensor", "row", "fault"]),
@@ -18,6 +21,7 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
     ("tensor", &[]),
     ("row", &[]),
     ("cache", &[]),
+    ("confine", &["fault"]),
     ("fault", &[]),
 ];
 
@@ -102,6 +106,8 @@ fn outside_crates_live_in_one_module_each() {
         ("rten", "infer/cpu"),
         ("ort", "infer/onnxruntime"),
         ("clap", "cli/"),
+        ("landlock", "confine/"),
+        ("seccompiler", "confine/"),
     ];
     let src = root().join("host/src");
     let mut files = Vec::new();

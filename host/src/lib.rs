@@ -35,6 +35,7 @@ pub mod store;
 pub mod vision;
 
 pub mod cache;
+pub mod confine;
 pub mod fault;
 pub mod row;
 pub mod tensor;

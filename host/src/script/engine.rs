@@ -2,6 +2,7 @@
 //! is joined with. Knows nothing of jobs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use wasmtime::component::{HasSelf, Linker};
@@ -23,6 +24,7 @@ struct Inner {
     wasmtime: Wasmtime,
     linker: Linker<State>,
     pooling: bool,
+    ticks: AtomicBool,
 }
 
 impl Engine {
@@ -37,8 +39,7 @@ impl Engine {
             Err(_) => (Wasmtime::new(&config(false)).map_err(ScriptError::engine)?, false),
         };
         let linker = linker(&wasmtime).map_err(ScriptError::engine)?;
-        start_ticker(&wasmtime)?;
-        Ok(Self(Arc::new(Inner { wasmtime, linker, pooling })))
+        Ok(Self(Arc::new(Inner { wasmtime, linker, pooling, ticks: AtomicBool::new(false) })))
     }
 
     pub(crate) fn wasmtime(&self) -> &Wasmtime {
@@ -47,6 +48,15 @@ impl Engine {
 
     pub(crate) fn linker(&self) -> &Linker<State> {
         &self.0.linker
+    }
+
+    /// Starts what deadlines are looked at by. Not before the first instance: a process that confines itself opens
+    /// scripts first, and has no other thread then.
+    pub(crate) fn start_ticks(&self) -> Result<(), ScriptError> {
+        if self.0.ticks.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        start_ticker(&self.0.wasmtime).inspect_err(|_| self.0.ticks.store(false, Ordering::Relaxed))
     }
 
     /// Whether instances come from a pool.

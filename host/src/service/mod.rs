@@ -12,6 +12,7 @@ pub use run::{Event, Outcome, RunRequest, run};
 
 use std::path::PathBuf;
 
+use crate::confine::ConfineError;
 use crate::deployment::SpecError;
 use crate::fault::Fault;
 use crate::infer::InferError;
@@ -65,6 +66,9 @@ pub enum ServiceError {
     /// The output folder is the input folder.
     #[error("the output folder is the input folder, `{}`", .0.display())]
     SameFolder(PathBuf),
+    /// The process cannot be confined.
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
     /// The output is refused or cannot be written.
     #[error("the output cannot be used")]
     Output(#[from] OutputError),
@@ -98,6 +102,7 @@ impl ServiceError {
             ServiceError::Infer(e) => e.fault(),
             ServiceError::Bench(e) => e.fault(),
             ServiceError::Input(e) => e.fault(),
+            ServiceError::Confine(e) => e.fault(),
             ServiceError::Output(e) => e.fault(),
             ServiceError::Job(e) => e.fault(),
             ServiceError::NoScript(_)
@@ -118,6 +123,10 @@ impl ServiceError {
             ServiceError::NoScript(_) => {
                 Some("name one: code_configuration: {code: FOLDER, scoring_script: FILE.wasm}".into())
             }
+            ServiceError::Confine(_) => Some(
+                "--confine auto goes on with what there is; newer kernels, and containers that allow it, have all"
+                    .into(),
+            ),
             ServiceError::EmptyInput(_) => Some("hidden files and links out of the folder are not taken".into()),
             ServiceError::SameFolder(_) => {
                 Some("name another folder for the output; it may lie inside the input".into())
