@@ -44,12 +44,12 @@ fn a_confined_job_has_all_that_jobs_need() {
         return;
     }
     // A model, a report, an output that is made in the job's time, an input of one file, files of the script's own.
-    let place = Place::with_pictures(&["circle_00.jpg", "circle_01.jpg"]);
+    let place = Place::with_pictures(&["0000_arrow.jpg", "0001_circle.jpg"]);
     place.deploy_model(&demo("model"), "score-by-batch", &[], &["device_batching: 16"]);
     let whole = place.run(&["--confine", "required", "--report"]).completed();
     assert_eq!(whole.predictions().lines().count(), 2);
-    assert!(whole.file("report.html").contains("circle_00.jpg"));
-    let one = place.score(&place.at("input/circle_00.jpg"), &["--confine", "required", "--device", "cpu"]).completed();
+    assert!(whole.file("report.html").contains("0000_arrow.jpg"));
+    let one = place.score(&place.at("input/0000_arrow.jpg"), &["--confine", "required", "--device", "cpu"]).completed();
     assert_eq!(one.predictions().lines().count(), 1);
 
     let place = Place::with_files(2);

@@ -8,10 +8,13 @@ mod support;
 
 mod bad_input;
 mod cli;
+mod clock;
 mod compile;
 mod confine;
+mod contract;
 mod durability;
 mod misbehaviour;
+mod nn;
 mod numbers;
 mod output;
 mod readme;

@@ -63,8 +63,9 @@ fn services(settings: &[(&str, &str)]) -> Arc<Services> {
         environment: Default::default(),
         input_folder: demo().join("pictures"),
         loader: loader(),
-        models: Models::new(Some(&demo().join("model")), backend),
+        models: Models::new(Some(&demo().join("model")), None, backend),
         timeout: Duration::from_secs(60),
+        deterministic: false,
         log_level: Level::Info,
         limits: InstanceLimits {
             memory_bytes: 1 << 30,

@@ -58,7 +58,12 @@ fn list(names: &[&String]) -> String {
 
 fn print_deployment(facts: &DeploymentFacts) {
     say!("deployment: {}", facts.name);
-    print_script(&facts.script);
+    if let Some(script) = &facts.script {
+        print_script(script);
+    }
+    if let Some(built_in) = &facts.built_in {
+        say!("script:   none; the built-in scorer {built_in}");
+    }
     match &facts.model {
         None => say!("model:    none that would be opened by itself"),
         Some(path) => say!("model:    {}", path.display()),

@@ -7,6 +7,7 @@ mod demo;
 mod devices;
 mod gallery;
 mod progress;
+mod project;
 mod report;
 mod run;
 
@@ -34,6 +35,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Make a script project: a script, its deployment, and what to do next
+    New(project::NewArgs),
+    /// Build a project's script to the component that its deployment names
+    Build(project::BuildArgs),
     /// Score a folder with a deployment
     Run(run::RunArgs),
     /// Say what a script or a deployment is, and whether it would run
@@ -162,6 +167,8 @@ const INTERRUPTED: u8 = 130;
 /// Runs the command line to its exit code.
 pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().verb {
+        Verb::New(args) => project::new(&args),
+        Verb::Build(args) => project::build(&args),
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Devices(args) => devices::devices(&args),

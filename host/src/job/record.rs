@@ -64,7 +64,7 @@ pub struct Record {
     pub confinement: Confinement,
     /// The deployment's name.
     pub deployment: String,
-    /// The scoring script.
+    /// The scoring script; the built-in scorer by its name and version.
     pub script: Digest,
     /// The model file or folder.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,7 +130,7 @@ pub struct DeviceRecord {
 pub struct Digest {
     /// Its name, without the path to it.
     pub name: String,
-    /// `sha256:` and hexadecimal digits.
+    /// `sha256:` and hexadecimal digits; of the built-in scorer, its version.
     pub digest: String,
 }
 

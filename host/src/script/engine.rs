@@ -8,9 +8,9 @@ use std::time::Duration;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Engine as Wasmtime, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::bindings::ScoringScript;
+use super::bindings::{ScoringScript, nn};
 use super::state::State;
-use super::{ScriptError, previous};
+use super::{ScriptError, clocks, previous};
 
 /// How often a running script is asked whether its time is up: a hundredth of the shortest timeout that can be set.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -105,7 +105,9 @@ pub(super) fn config(pooling: bool) -> Config {
 fn linker(wasmtime: &Wasmtime) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(wasmtime);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    clocks::add_to_linker(&mut linker)?;
     ScoringScript::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    nn::Ml::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     previous::add_to_linker(&mut linker)?;
     Ok(linker)
 }
