@@ -6,9 +6,12 @@
 
 mod support;
 
+mod authors;
 mod bad_input;
 mod cli;
+mod clock;
 mod compile;
+mod confine;
 mod contract;
 mod durability;
 mod languages;

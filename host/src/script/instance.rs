@@ -92,6 +92,7 @@ impl Instance {
         output: Option<&Path>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self, ScriptError> {
+        script.engine.start_ticks()?;
         let state = State::new(Arc::clone(services), output)?;
         let mut store = Store::new(script.engine.wasmtime(), state);
         store.limiter(|state| &mut state.limits);
