@@ -1,5 +1,6 @@
 //! What scenarios share: folders, scripts that are built once, and jobs that are run to their end.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -59,6 +60,18 @@ fn build_scripts() -> Result<PathBuf, String> {
     let built = root().join("target").join(target).join("script/probe.wasm");
     std::fs::copy(built, scripts.join("probe.wasm")).map_err(|e| e.to_string())?;
     Ok(scripts)
+}
+
+/// What the probe can do: the names before the arrows of its sources.
+pub(crate) fn behaviours() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(root().join("tests/guests/probe/src")).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let arms = text.lines().filter(|line| line.trim_start().starts_with('"')).filter_map(|l| l.split_once(" =>"));
+        // Between the quotes: one name or several.
+        names.extend(arms.flat_map(|(arm, _)| arm.split('"').skip(1).step_by(2).map(str::to_owned)));
+    }
+    names
 }
 
 /// A Python with these modules: `PYTHON`, or `python3`.
@@ -136,7 +149,22 @@ impl Place {
 
     /// The probe, behaving in this way.
     pub(crate) fn probe(&self, behave: &str, settings: &[&str]) {
+        assert!(behave == "fine" || behaviours().contains(behave), "the probe has no behaviour `{behave}`");
         self.deploy("probe", settings, &[&format!("behave: {behave}")]);
+    }
+
+    /// The probe, behaving in this way on mini-batches 1, 3, 5 … and well on the others.
+    pub(crate) fn probe_on_odd(&self, behave: &str, settings: &[&str]) {
+        self.probe(behave, settings);
+        self.deploy("probe", settings, &[&format!("behave: {behave}"), "on: odd"]);
+    }
+
+    /// The names of the files in `input`, sorted.
+    pub(crate) fn input_names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.at("input")).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 
     /// The command that runs the deployment on `input` to `output`, on the embedded CPU engine.

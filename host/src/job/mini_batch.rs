@@ -17,6 +17,10 @@ pub(super) struct Scored {
     pub(super) bytes: usize,
 }
 
+/// Bytes that the repetitions of one mini-batch's error may take, unless each would be too short to say anything.
+const MAX_REPEATED_BYTES: usize = 4 << 20;
+const MIN_MESSAGE_BYTES: usize = 256;
+
 /// When and how long a mini-batch was scored.
 pub(super) struct Timing {
     pub(super) started: String,
@@ -67,9 +71,12 @@ impl<'a> MiniBatch<'a> {
 
     pub(super) fn failed(&self, error: &ScriptError, timing: Timing) -> Scored {
         let message = fault::chain(error);
+        // Once for each file: a long message of a large mini-batch would be gigabytes.
+        let most = (MAX_REPEATED_BYTES / self.files.len().max(1)).max(MIN_MESSAGE_BYTES);
+        let message = &message[..message.floor_char_boundary(most)];
         let mut errors = self.unnameable();
         for file in &self.files {
-            errors.push(error_row(file, timing.attempts, error.kind(), &message));
+            errors.push(error_row(file, timing.attempts, error.kind(), message));
         }
         let bytes = error_bytes(&errors);
         self.scored(Outcome { rows: None, errors, failed: self.names.len(), staged: None, bytes }, timing)

@@ -41,8 +41,6 @@ pub struct Services {
     pub loader: Arc<Loader>,
     /// The deployment's models.
     pub models: Models,
-    /// How long one `run` may take.
-    pub timeout: Duration,
     /// `log` lines below this are dropped.
     pub log_level: Level,
     /// What an instance may hold and return.
@@ -64,7 +62,12 @@ pub struct InstanceLimits {
     pub output_rows: usize,
     /// Bytes handed to the host in one call.
     pub output_bytes: usize,
+    /// How long its start may take: the component's own start functions, and then again `init`.
+    pub init: Duration,
 }
+
+/// No operating system here opens a longer path; what a guest gives for one is not repeated in errors beyond this.
+const MAX_PATH_BYTES: usize = 4096;
 
 impl TypesHost for State {}
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wasmtime::component::Resource;
 
 use super::tensors::guest_element;
-use super::{HostTensor, guest_size, permanent};
+use super::{HostTensor, MAX_PATH_BYTES, guest_size, permanent};
 use crate::infer::session::Session;
 use crate::infer::{Backend, InferError, Port};
 use crate::script::bindings::scorehost::script::models::{Host, HostModel as Methods, Port as GuestPort};
@@ -160,6 +160,9 @@ impl State {
 impl Methods for State {
     async fn open(&mut self, path: Option<String>) -> Answered<Resource<HostModel>> {
         let services = Arc::clone(&self.services);
+        if path.as_ref().is_some_and(|path| path.len() > MAX_PATH_BYTES) {
+            return Ok(Err(permanent("no file of the model folder has a path as long as that")));
+        }
         let path = path.map(PathBuf::from);
         // Opening reads and compiles; a deadline can end the wait for it.
         let opened = tokio::task::spawn_blocking(move || services.models.session(path.as_deref())).await;
@@ -211,6 +214,10 @@ impl Methods for State {
         inputs: Vec<(String, Resource<HostTensor>)>,
     ) -> Answered<Vec<(String, Resource<HostTensor>)>> {
         let session = self.things.get(&this)?.0.clone();
+        let wanted = session.inputs().len();
+        if inputs.len() > wanted {
+            return Ok(Err(permanent(format!("{} inputs for a model that has {wanted}", inputs.len()))));
+        }
         let (mut given, mut kept) = (HashMap::new(), Vec::new());
         for (name, handle) in inputs {
             match self.numbers(&handle).await? {

@@ -75,15 +75,19 @@ impl HostTensor {
     }
 }
 
-/// The numbers of a tensor that is still to be made.
-async fn numbers_of(source: Source, steps: Vec<Step>) -> Result<Tensor, Failure> {
-    let tensor = match source {
-        Source::Numbers(tensor) => tensor,
+/// What the steps of a tensor begin with, once it is there.
+async fn numbers_of(source: Source) -> Result<Tensor, Failure> {
+    match source {
+        Source::Numbers(tensor) => Ok(tensor),
         Source::Output(answer, output) => {
             let outputs = answer.outputs().await.map_err(|e| Failure::from(e.as_ref()))?;
-            outputs.get(output).cloned().ok_or_else(|| permanent("the model gave too few outputs"))?
+            outputs.get(output).cloned().ok_or_else(|| permanent("the model gave too few outputs"))
         }
-    };
+    }
+}
+
+/// What remains after the steps.
+async fn taken(steps: Vec<Step>, tensor: Tensor) -> Result<Tensor, Failure> {
     let large = tensor.len() > LARGE;
     let take_steps = move || {
         steps.into_iter().try_fold(tensor, |tensor, step| match step {
@@ -135,20 +139,43 @@ impl State {
             Value::Ready(tensor) => return Ok(Ok(tensor.clone())),
             Value::Later { source, steps } => (source.clone(), steps.clone()),
         };
-        // A softmax is another tensor; a slice or a model's output is counted already.
-        let is_new = steps.iter().any(|step| matches!(step, Step::Softmax));
-        let tensor = match numbers_of(source, steps).await {
+        let source = match numbers_of(source).await {
             Ok(tensor) => tensor,
             Err(failure) => return Ok(Err(failure)),
         };
-        let held = if is_new { Some(self.tensors.take(tensor.byte_len())) } else { None };
-        let entry = self.things.get_mut(handle)?;
-        match held.transpose() {
-            Ok(held) => entry.held = held.unwrap_or_else(|| entry.held()),
-            Err(reason) => return Ok(Err(permanent(reason))),
+        // A slice or a model's output is counted already.
+        let softmax = steps.iter().position(|step| matches!(step, Step::Softmax)).unwrap_or(steps.len());
+        let (views, copies) = steps.split_at(softmax);
+        let mut tensor = match taken(views.to_vec(), source).await {
+            Ok(tensor) => tensor,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let mut held = None;
+        if !copies.is_empty() {
+            // Another tensor, of floats, counted before it is made.
+            held = match self.tensors.take(tensor.len().saturating_mul(size_of::<f32>())) {
+                Ok(held) => Some(held),
+                Err(reason) => return Ok(Err(permanent(reason))),
+            };
+            tensor = match taken(copies.to_vec(), tensor).await {
+                Ok(tensor) => tensor,
+                Err(failure) => return Ok(Err(failure)),
+            };
         }
+        let entry = self.things.get_mut(handle)?;
+        entry.held = held.unwrap_or_else(|| entry.held());
         entry.value = Value::Ready(tensor.clone());
         Ok(Ok(tensor))
+    }
+
+    /// Refuses to copy out what the script's own memory could not take in.
+    fn fits(&self, tensor: &Tensor, bytes: usize) -> Result<(), Failure> {
+        let limit = self.services.limits.memory_bytes;
+        if tensor.len().saturating_mul(bytes) <= limit {
+            return Ok(());
+        }
+        let numbers = tensor.len();
+        Err(permanent(format!("{numbers} numbers are more than limits.memory has room for, which is {limit} bytes")))
     }
 
     async fn all_numbers(&mut self, handles: &[Handle]) -> Answered<Vec<Tensor>> {
@@ -222,11 +249,13 @@ impl Methods for State {
     }
 
     async fn floats(&mut self, this: Handle) -> Answered<Vec<f32>> {
-        Ok(self.numbers(&this).await?.map(|t| t.to_f32()))
+        let numbers = self.numbers(&this).await?;
+        Ok(numbers.and_then(|tensor| self.fits(&tensor, 4).map(|()| tensor.to_f32())))
     }
 
     async fn integers(&mut self, this: Handle) -> Answered<Vec<i64>> {
-        Ok(self.numbers(&this).await?.and_then(|t| match (t.i64(), t.u8()) {
+        let numbers = self.numbers(&this).await?.and_then(|tensor| self.fits(&tensor, 8).map(|()| tensor));
+        Ok(numbers.and_then(|t| match (t.i64(), t.u8()) {
             (Some(integers), _) => Ok(integers.to_vec()),
             (_, Some(bytes)) => Ok(bytes.iter().map(|&b| i64::from(b)).collect()),
             _ => Err(permanent("the tensor holds floats, not integers")),
