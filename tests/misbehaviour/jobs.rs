@@ -129,19 +129,30 @@ fn a_script_reaches_nothing_but_its_folders() {
     }
     let place = Place::new();
     std::fs::write(place.at("input/a.txt"), "a").unwrap();
+    for folder in ["model", "other-model"] {
+        std::fs::create_dir(place.at(folder)).unwrap();
+    }
+    std::fs::write(place.at("other-model/secret"), "secret").unwrap();
     #[cfg(unix)]
-    std::os::unix::fs::symlink("/etc/hostname", place.at("input/leaves")).unwrap();
-    place.deploy("probe", &["output_format: csv", "environment_variables: {MINE: x}"], &["behave: escapes"]);
+    for (target, link) in
+        [("/etc/hostname", "input/leaves"), ("/etc", "input/folder-leaves"), ("../other-model/secret", "model/leaves")]
+    {
+        std::os::unix::fs::symlink(target, place.at(link)).unwrap();
+    }
+    let settings = ["output_format: csv", "environment_variables: {MINE: x}"];
+    place.deploy_model(&place.at("model"), "probe", &settings, &["behave: escapes"]);
     let ran = place.run(&[]).completed();
     let text = ran.predictions();
     let mut rows = csv::Reader::from_reader(text.as_bytes());
     for row in rows.records().map(Result::unwrap) {
         match &row[0] {
-            "environment" => assert_eq!(&row[1], "MINE"),
+            "environment" => assert_eq!(&row[1], "AZUREML_MODEL_DIR,MINE,SCOREHOST_MODEL_DIR"),
+            // The program's name, which is nothing.
+            "arguments" => assert_eq!(&row[1], ""),
             _ => assert!(row[1].starts_with("refused"), "{row:?}"),
         }
     }
-    assert!(place.at("input/a.txt").exists() && !place.at("input/new").exists());
+    assert_eq!(place.input_names(), ["a.txt", "folder-leaves", "leaves"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! texts of `tests/guests/wat`. A guest without a test fails [`every_guest_has_a_test`].
 
 mod endings;
+mod handles;
 mod jobs;
 mod lies;
 mod neighbours;

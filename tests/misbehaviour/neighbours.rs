@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Place, Ran, scripts};
+use crate::support::{Place, scripts};
 
 /// A job that works and waits, and what it gives.
 fn neighbour() -> Place {

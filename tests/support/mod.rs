@@ -1,8 +1,9 @@
 //! What scenarios share: folders, scripts that are built once, and jobs that are run to their end.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 /// The checkout.
@@ -47,19 +48,42 @@ pub(crate) fn scripts() -> Option<PathBuf> {
 }
 
 fn build_scripts() -> Result<PathBuf, String> {
-    let run = |command: &mut Command| {
-        let output = command.current_dir(root()).output().map_err(|e| e.to_string())?;
-        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
-    };
-    run(Command::new("plugins/build").arg("rust"))?;
+    run_at_root(Command::new("plugins/build").arg("rust"))?;
     let target = "wasm32-wasip2";
     let probe =
         ["build", "--quiet", "--target-dir", "target", "--profile", "script", "--target", target, "-p", "probe"];
-    run(Command::new("cargo").args(probe))?;
+    run_at_root(Command::new("cargo").args(probe))?;
     let scripts = root().join("target/scripts");
     let built = root().join("target").join(target).join("script/probe.wasm");
     std::fs::copy(built, scripts.join("probe.wasm")).map_err(|e| e.to_string())?;
     Ok(scripts)
+}
+
+/// WebAssembly's text as a component, or why it is none; nothing where the command that does it cannot be built.
+pub(crate) fn assembled(text: &str) -> Option<Result<Vec<u8>, String>> {
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+    let build = || {
+        let arguments = ["build", "--quiet", "--target-dir", "target", "-p", "assemble"];
+        run_at_root(Command::new("cargo").args(arguments))
+    };
+    if let Err(reason) = BUILT.get_or_init(build) {
+        return skip("scripts", reason);
+    }
+    let mut command = Command::new(root().join("target/debug/assemble"));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It reads all before it writes; one that gives up early is no failure of the pipe.
+    let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Some(if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    })
+}
+
+fn run_at_root(command: &mut Command) -> Result<(), String> {
+    let output = command.current_dir(root()).output().map_err(|e| e.to_string())?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
 /// What the probe can do: the names before the arrows of its sources.

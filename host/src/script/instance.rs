@@ -274,8 +274,11 @@ fn failed_start(state: &State, error: &wasmtime::Error) -> ScriptError {
     }
 }
 
-/// How wasmtime says that a call handed over too much; its type for that is private.
+/// How wasmtime says that a call handed over too much, or too many handles; its types for that are private.
 const FUEL_EXHAUSTED: &str = "fuel allocated for hostcalls has been exhausted";
+const HANDLES_EXHAUSTED: &str = "store handle limit exceeded";
+
+const TOO_MANY_HANDLES: &str = "it holds more files, streams or handles than a script may";
 
 /// A trap in words: the limit it met, else the panic's text that the script printed, else the trap and where it was.
 fn explain(state: &State, error: &wasmtime::Error) -> ScriptError {
@@ -286,7 +289,7 @@ fn explain(state: &State, error: &wasmtime::Error) -> ScriptError {
         return ScriptError::Exit(exit.0);
     }
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
-        return ScriptError::Trap { reason: "it holds more files, streams or handles than a script may".into() };
+        return ScriptError::Trap { reason: TOO_MANY_HANDLES.into() };
     }
     let printed = state.log.peek_stderr();
     let panic = panic_text(&printed);
@@ -299,6 +302,7 @@ fn explain(state: &State, error: &wasmtime::Error) -> ScriptError {
                 let limit = state.services.limits.output_bytes;
                 format!("it handed the host more than limits.output_bytes, which is {limit}, in one call")
             }
+            cause if cause.contains(HANDLES_EXHAUSTED) => TOO_MANY_HANDLES.to_owned(),
             cause => cause,
         },
     };

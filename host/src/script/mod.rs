@@ -7,6 +7,7 @@ mod bindings;
 mod cache;
 mod check;
 mod engine;
+mod exports;
 #[expect(unreachable_pub, reason = "the generated bindings name the handles' types, which must be `pub` for that")]
 mod imports;
 mod instance;

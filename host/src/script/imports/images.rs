@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wasmtime::component::Resource;
 
-use super::{HostTensor, MAX_PATH_BYTES, permanent, size};
+use super::{HostTensor, permanent, size};
 use crate::fault;
 use crate::script::bindings::scorehost::script::images::{
     Filter as GuestFilter, Host, HostImage as ImageMethods, HostRecipe as RecipeMethods, Layout as GuestLayout, Loaded,
@@ -48,7 +48,7 @@ impl State {
     /// A file of the mini-batch by the path that the guest was given.
     fn file(&self, guest_path: &str) -> Result<(Place, PathBuf), Failure> {
         let Some(&index) = self.call.files.get(guest_path) else {
-            let shown = &guest_path[..guest_path.floor_char_boundary(MAX_PATH_BYTES)];
+            let shown = &guest_path[..guest_path.floor_char_boundary(MAX_SHOWN_BYTES)];
             let path = crate::script::printable(shown.as_bytes());
             return Err(permanent(format!("`{path}` is not a file of the mini-batch")));
         };
@@ -106,6 +106,9 @@ impl Host for State {
         Ok(Ok(Loaded { pictures, failed }))
     }
 }
+
+/// Of a path that is none: what follows it should be read as well.
+const MAX_SHOWN_BYTES: usize = 256;
 
 /// Files that one `load` may name although the mini-batch has fewer, as batches filled up with a repeated picture do.
 /// Each costs a place in the decoders' queue, which a guest could fill with millions.

@@ -66,9 +66,6 @@ pub struct InstanceLimits {
     pub init: Duration,
 }
 
-/// No operating system here opens a longer path; what a guest gives for one is not repeated in errors beyond this.
-const MAX_PATH_BYTES: usize = 4096;
-
 impl TypesHost for State {}
 
 /// Refusals by the host's own rules: the same call would be refused again.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wasmtime::component::Resource;
 
 use super::tensors::guest_element;
-use super::{HostTensor, MAX_PATH_BYTES, guest_size, permanent};
+use super::{HostTensor, guest_size, permanent};
 use crate::infer::session::Session;
 use crate::infer::{Backend, InferError, Port};
 use crate::script::bindings::scorehost::script::models::{Host, HostModel as Methods, Port as GuestPort};
@@ -124,6 +124,9 @@ fn inside(folder: &Path, path: &Path) -> Result<PathBuf, InferError> {
     let root = folder.canonicalize().map_err(|source| InferError::Read { path: folder.to_owned(), source })?;
     if real.starts_with(&root) { Ok(real) } else { Err(refuse()) }
 }
+
+/// No operating system here opens a longer path, and no error should repeat it.
+const MAX_PATH_BYTES: usize = 4096;
 
 /// An open model that a script holds.
 pub struct HostModel(Session);
