@@ -18,19 +18,22 @@
 //! ```
 //!
 //! # The modules, in that order
-//! [`service`] holds the verbs that callers use; [`job`] runs; [`script`] is the sandbox, the only home of wasmtime;
-//! [`deployment`], [`vision`], [`infer`], [`output`] and [`store`] are leaves that never name each other; [`tensor`],
+//! [`service`] holds the verbs that callers use; [`job`] runs; [`script`] is the sandbox, the only home of wasmtime,
+//! and [`builtin`] scores where there is no script; [`deployment`], [`vision`], [`infer`], [`output`], [`store`] and
+//! [`project`], which makes and builds script projects, are leaves that never name each other; [`tensor`],
 //! [`row`] and [`fault`] are the words they share. Dependencies point downwards only.
 
 pub mod service;
 
 pub mod job;
 
+pub mod builtin;
 pub mod script;
 
 pub mod deployment;
 pub mod infer;
 pub mod output;
+pub mod project;
 pub mod store;
 pub mod vision;
 

@@ -9,6 +9,7 @@ struct Case {
     behave: &'static str,
     limits: &'static str,
     timeout: u32,
+    most_memory: u64,
     outcome: Outcome,
 }
 
@@ -22,7 +23,7 @@ enum Outcome {
 /// A failure that is worth another attempt.
 fn fails(behave: &'static str, kind: &'static str, message: &'static str) -> Case {
     let outcome = Outcome::Fails { kind, message, attempts: 2 };
-    Case { behave, limits: "memory: 64MiB, tensors: 64MiB", timeout: 60, outcome }
+    Case { behave, limits: "memory: 64MiB, tensors: 64MiB", timeout: 60, most_memory: MOST_MEMORY, outcome }
 }
 
 /// What would fail again is not tried again.
@@ -40,6 +41,10 @@ fn harmless(behave: &'static str) -> Case {
 }
 
 impl Case {
+    fn holding(self, most_memory: u64) -> Self {
+        Self { most_memory, ..self }
+    }
+
     fn after(self, timeout: u32) -> Self {
         Self { timeout, ..self }
     }
@@ -55,13 +60,16 @@ impl Case {
     }
 }
 
+/// Seconds by which a machine that is busy with other tests may be late.
+const SLACK: f64 = 0.5;
+
 /// More than any of these needs, whatever the limits let a script hold: what the host itself takes, two instances, and
 /// what passes between them and the host. What each attempt left behind would be above it soon.
 const MOST_MEMORY: u64 = 900 << 20;
 
 /// Runs a case, and returns the job's memory at its peak, in bytes.
 fn check(case: &Case, place: &Place) -> u64 {
-    let Case { behave, limits, timeout, outcome } = case;
+    let Case { behave, limits, timeout, most_memory, outcome } = case;
     let settings = [
         "mini_batch_size: 1",
         "max_concurrency_per_instance: 2",
@@ -93,11 +101,11 @@ fn check(case: &Case, place: &Place) -> u64 {
     }
     for seconds in seconds(place) {
         // Two attempts, each within its deadline and a tenth.
-        let most = f64::from(2 * timeout) * 1.1;
+        let most = f64::from(2 * timeout) * 1.1 + SLACK;
         assert!(seconds < most, "{behave}: {seconds} seconds");
     }
     let peak = ran.record()["peak_memory_bytes"].as_u64().unwrap_or(0);
-    assert!(peak < MOST_MEMORY, "{behave}: {peak} bytes");
+    assert!(peak < *most_memory, "{behave}: {peak} bytes");
     peak
 }
 
@@ -150,16 +158,19 @@ fn memory_is_bounded_and_given_back() {
         harmless("stacks-many"),
         fails("stacks-too-many", "trap", "more files, streams or handles"),
         refused("joins-one-many-times", "limits.tensors"),
-        // A row of a hundred million numbers takes seconds; the wait for it ends in time.
-        late("takes-the-top-of-much").within("memory: 256MiB, tensors: 4GiB"),
         refused("reads-bytes-as-integers", "more than").within("memory: 256MiB, tensors: 2GiB"),
         fails("returns-gigabytes", "trap", "limits.output_bytes").within("memory: 1GiB, output_bytes: 64MiB"),
         fails("millions-of-rows", "output", "2000000 rows are more than the limit").within("memory: 1GiB").once(),
     ];
     // Eight mini-batches with two attempts each.
     check_all(&cases, &Place::with_files(16));
-    // One instruction on so much memory is not stopped in its middle, which takes a few tenths of a second.
-    check_all(&[late("fills").within("memory: 300MiB").after(4)], &Place::with_files(2));
+    let slow = [
+        // One instruction on so much memory is not stopped in its middle, which takes a few tenths of a second.
+        late("fills").within("memory: 300MiB").after(3),
+        // A row of a hundred million numbers takes seconds; the wait for it ends in time.
+        late("takes-the-top-of-much").within("memory: 256MiB, tensors: 4GiB").after(3).holding(5 << 30),
+    ];
+    check_all(&slow, &Place::with_files(2));
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn a_loop_anywhere_in_a_call_ends_at_the_deadline() {
             assert!(row[3] == "timeout" && row[4].contains("run did not end within 1s"), "{name}: {row:?}");
         }
         // Two attempts.
-        assert!(seconds(&place).into_iter().all(|seconds| (2.0..2.2).contains(&seconds)), "{name}");
+        assert!(seconds(&place).into_iter().all(|seconds| (2.0..2.7).contains(&seconds)), "{name}");
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn shared() -> Option<PathBuf> {
     if folder.is_dir() { Some(folder) } else { skip("shared", "there is no folder `shared` beside the checkout") }
 }
 
-/// Where the compiled scripts are: the examples, and the probe that tests let misbehave.
+/// Where the compiled scripts are: the examples, and the guests that only tests run.
 pub(crate) fn scripts() -> Option<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match BUILT.get_or_init(build_scripts) {
@@ -50,12 +50,13 @@ pub(crate) fn scripts() -> Option<PathBuf> {
 fn build_scripts() -> Result<PathBuf, String> {
     run_at_root(Command::new("plugins/build").arg("rust"))?;
     let target = "wasm32-wasip2";
-    let probe =
-        ["build", "--quiet", "--target-dir", "target", "--profile", "script", "--target", target, "-p", "probe"];
-    run_at_root(Command::new("cargo").args(probe))?;
+    let guests = ["build", "--quiet", "--target-dir", "target", "--profile", "script", "--target", target];
+    run_at_root(Command::new("cargo").args(guests).args(["-p", "probe", "-p", "nn"]))?;
     let scripts = root().join("target/scripts");
-    let built = root().join("target").join(target).join("script/probe.wasm");
-    std::fs::copy(built, scripts.join("probe.wasm")).map_err(|e| e.to_string())?;
+    for name in ["probe.wasm", "nn.wasm"] {
+        let built = root().join("target").join(target).join("script").join(name);
+        std::fs::copy(built, scripts.join(name)).map_err(|e| e.to_string())?;
+    }
     Ok(scripts)
 }
 

@@ -42,13 +42,16 @@ impl Watcher {
             return;
         }
         match event {
-            Event::Started { job, device, progress, not_used } => {
+            Event::Started { job, device, progress, not_used, built_in } => {
                 if !not_used.is_empty() {
                     note!("note: not used here: {}", not_used.join(", "));
                 }
                 let (files, mini_batches) = (count(progress.files, "file"), count(progress.mini_batches, "mini-batch"));
                 note!("{job}: {files} in {mini_batches}");
                 note!("device: {} ({}), since {}", device.name, device.description, device.reason);
+                if let Some(built_in) = built_in {
+                    note!("no script: the built-in scorer {built_in}");
+                }
                 if progress.tally.mini_batches > 0 {
                     note!("resuming after {}", count(progress.tally.mini_batches, "mini-batch"));
                 }

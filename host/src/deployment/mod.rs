@@ -2,9 +2,10 @@
 //!
 //! What goes in: a file in Azure's batch deployment layout, and `--set key=value` overrides. [`Spec`] is what was
 //! written, every key checked against [`keys`]; [`Deployment`] is what is true, with defaults filled in and paths
-//! found on disk. Nothing here opens a model, compiles a script or looks for a device.
+//! found on disk; a model folder of MLflow's is read as far as its `MLmodel`. Nothing here opens a model, compiles a script or looks for a device.
 
 pub mod keys;
+mod mlflow;
 mod resolve;
 mod settings;
 mod spec;
@@ -14,6 +15,7 @@ mod yaml;
 use std::fmt;
 use std::path::PathBuf;
 
+pub use mlflow::{Field, FieldKind, Mlflow, Signature};
 pub use resolve::Deployment;
 pub use settings::{Device, Limits, LoggingLevel, OutputAction, OutputFormat, Settings};
 pub use spec::Spec;
@@ -50,7 +52,7 @@ impl fmt::Display for Place {
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
     /// The file cannot be read.
-    #[error("cannot read deployment `{}`", path.display())]
+    #[error("cannot read `{}`", path.display())]
     Read {
         /// Which file.
         path: PathBuf,
@@ -58,8 +60,8 @@ pub enum SpecError {
         #[source]
         source: std::io::Error,
     },
-    /// The file is larger than any deployment.
-    #[error("deployment `{}` is larger than {limit} bytes", path.display())]
+    /// The file is larger than any that is written by hand.
+    #[error("`{}` is larger than {limit} bytes", path.display())]
     TooLarge {
         /// Which file.
         path: PathBuf,

@@ -9,11 +9,15 @@ use serde::de::value::{Error as WordError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use super::keys::{self, Kind};
+use super::mlflow::{self, Mlflow};
 use super::settings::{Limits, OutputFormat, Settings};
 use super::spec::{Spec, Written};
 use super::value::{self, Value};
 use super::yaml::{Node, Scalar, Value as Yaml};
 use super::{Place, SpecError};
+
+/// The key that names the script.
+const SCRIPT: &str = "code_configuration.scoring_script";
 
 /// A deployment as it is: a model, a script or both, and how to run them.
 #[derive(Clone, Debug)]
@@ -28,6 +32,8 @@ pub struct Deployment {
     pub tags: BTreeMap<String, String>,
     /// The model's file or folder, which was there.
     pub model: Option<PathBuf>,
+    /// What the model folder's `MLmodel` says, where MLflow wrote one.
+    pub mlflow: Option<Mlflow>,
     /// The script, a `.wasm` file that was there; without one, the host scores with a built-in one.
     pub script: Option<PathBuf>,
     /// How mini-batches are cut, run, retried and written.
@@ -51,12 +57,17 @@ impl Spec {
             let cure = "write `model:` and a file or folder, or `code_configuration:` with a script, or both";
             return Err(SpecError::Missing { path: self.path.clone(), key: "model", cure });
         }
+        let mlflow = match &model {
+            Some(folder) if folder.is_dir() => mlflow::read(folder, script.is_some())?,
+            _ => None,
+        };
         Ok(Deployment {
             name,
             endpoint_name: self.text("endpoint_name"),
             description: self.text("description").unwrap_or_default(),
             tags: self.texts("tags"),
             model,
+            mlflow,
             script,
             settings: self.settings(),
             not_used: self.not_used(),
@@ -111,8 +122,24 @@ impl Spec {
     }
 
     fn script(&self) -> Result<Option<PathBuf>, SpecError> {
+        let (Some(path), Some(Written { place, .. })) = (self.script_path()?, self.written.get(SCRIPT)) else {
+            return Ok(None);
+        };
+        let (path, is_file) = found(SCRIPT, place, path)?;
+        if is_file {
+            return Ok(Some(path));
+        }
+        let (place, value) = (place.clone(), self.text(SCRIPT).unwrap_or_default());
+        let (reason, cure) = ("which is a folder", "name the `.wasm` file in it");
+        Err(SpecError::Refused { place, key: SCRIPT, value, reason, cure })
+    }
+
+    /// Where the script is to be, whether it is there or not; none if the deployment names none.
+    ///
+    /// # Errors
+    /// If a folder is named without a script, or a script that is no `.wasm` file below it.
+    pub fn script_path(&self) -> Result<Option<PathBuf>, SpecError> {
         const CODE: &str = "code_configuration.code";
-        const SCRIPT: &str = "code_configuration.scoring_script";
         let code = self.text(CODE);
         let (Some(script), Some(Written { place, .. })) = (self.text(SCRIPT), self.written.get(SCRIPT)) else {
             let cure = "name the `.wasm` file below `code`, or remove `code_configuration`";
@@ -130,8 +157,7 @@ impl Spec {
         if relative.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("wasm")) {
             return refuse("and scripts are WebAssembly components", "build it to a `.wasm` file and name that");
         }
-        let (path, is_file) = found(SCRIPT, place, self.folder().join(code.unwrap_or_default()).join(relative))?;
-        if is_file { Ok(Some(path)) } else { refuse("which is a folder", "name the `.wasm` file in it") }
+        Ok(Some(self.folder().join(code.unwrap_or_default()).join(relative)))
     }
 
     fn not_used(&self) -> Vec<String> {

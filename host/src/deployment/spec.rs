@@ -1,17 +1,12 @@
 //! A deployment as it was written: which keys, with which values, where.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::keys::{self, Key, Kind, Level};
 use super::value::{self, Misfit, ModelReference, Value};
 use super::yaml::{self, Entry, Node, Scalar, Value as Yaml};
 use super::{Place, SpecError};
-
-/// A hundred times the longest real deployment.
-const MAX_FILE: u64 = 1 << 20;
 
 /// What was written for a deployment: each key known, each value of its type and in range.
 #[derive(Clone, Debug)]
@@ -33,16 +28,7 @@ impl Spec {
     /// # Errors
     /// If it cannot be read, is over 1 MiB, is not UTF-8, or as [`Spec::parse`].
     pub fn read(path: &Path) -> Result<Self, SpecError> {
-        let fail = |source| SpecError::Read { path: path.to_owned(), source };
-        let file = File::open(path).map_err(fail)?;
-        let mut bytes = Vec::new();
-        file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(fail)?;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
-            let place = Place::Line { path: path.to_owned(), line };
-            SpecError::Syntax { place, reason: "not UTF-8 text".to_owned() }
-        })?;
-        Self::parse(&text, path)
+        Self::parse(&yaml::read(path)?, path)
     }
 
     /// Checks `text` as what stands in the file at `path`, which need not exist.
@@ -51,9 +37,6 @@ impl Spec {
     /// If it is over 1 MiB, not YAML, repeats a key (in either layout), or holds one that is unknown, of the wrong
     /// type or out of range.
     pub fn parse(text: &str, path: &Path) -> Result<Self, SpecError> {
-        if text.len() as u64 > MAX_FILE {
-            return Err(SpecError::TooLarge { path: path.to_owned(), limit: MAX_FILE });
-        }
         let root = yaml::parse(text, path)?;
         let mut spec = Self { path: path.to_owned(), written: BTreeMap::new() };
         let Yaml::Map(entries) = &root.value else {

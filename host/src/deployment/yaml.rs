@@ -4,12 +4,16 @@
 //! Scalars stay text; what they mean is decided in [`super::value`], by the key they are written for.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
 use super::{Place, SpecError};
 
+/// A hundred times the longest real deployment.
+const MAX_FILE: u64 = 1 << 20;
 /// Ten times what the longest real deployment has, aliases counted each time they are used.
 const MAX_NODES: usize = 10_000;
 /// Real ones nest four deep; the bound keeps recursion over the tree off the stack's end.
@@ -69,11 +73,33 @@ struct Builder<'p> {
     documents: usize,
 }
 
+/// The text of the file at `path`.
+///
+/// # Errors
+/// If it cannot be read, is over 1 MiB, or is not UTF-8.
+pub(super) fn read(path: &Path) -> Result<String, SpecError> {
+    let fail = |source| SpecError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(fail)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(SpecError::TooLarge { path: path.to_owned(), limit: MAX_FILE });
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+        let place = Place::Line { path: path.to_owned(), line };
+        SpecError::Syntax { place, reason: "not UTF-8 text".to_owned() }
+    })
+}
+
 /// The one document in `text`.
 ///
 /// # Errors
-/// If it is not YAML, holds no document or several, repeats a key, or is deeper or larger than the bounds.
+/// If it is over 1 MiB, is not YAML, holds no document or several, repeats a key, or is deeper or larger than the bounds.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Node, SpecError> {
+    if text.len() as u64 > MAX_FILE {
+        return Err(SpecError::TooLarge { path: path.to_owned(), limit: MAX_FILE });
+    }
     let mut parser = Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
     let mut builder = Builder { path, open: Vec::new(), anchors: BTreeMap::new(), root: None, nodes: 0, documents: 0 };
     while let Some(event) = parser.next_event() {

@@ -1,6 +1,7 @@
-//! A job: the plan's mini-batches, each scored by a script instance, retried, counted and committed in plan order.
+//! A job: the plan's mini-batches, each scored by an instance of a script or of the built-in scorer, retried, counted
+//! and committed in plan order.
 //!
-//! What goes in: a checked script, the services of its instances, a plan and an open output. What comes out: a
+//! What goes in: a checked scorer, the services of its instances, a plan and an open output. What comes out: a
 //! complete output, or one that can be resumed. `runner` is the loop; the rules it asks are in [`plan`], [`retry`]
 //! and [`tally`].
 
@@ -10,6 +11,7 @@ pub mod plan;
 pub mod record;
 pub mod retry;
 mod runner;
+mod scorer;
 pub mod tally;
 mod worker;
 
@@ -18,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use runner::{Job, run};
+pub use scorer::Scorer;
 
 use crate::fault::Fault;
 use crate::output::OutputError;

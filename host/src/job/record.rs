@@ -61,7 +61,7 @@ pub struct Record {
     pub device: DeviceRecord,
     /// The deployment's name.
     pub deployment: String,
-    /// The scoring script.
+    /// The scoring script; the built-in scorer by its name and version.
     pub script: Digest,
     /// The model file or folder.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,7 +127,7 @@ pub struct DeviceRecord {
 pub struct Digest {
     /// Its name, without the path to it.
     pub name: String,
-    /// `sha256:` and hexadecimal digits.
+    /// `sha256:` and hexadecimal digits; of the built-in scorer, its version.
     pub digest: String,
 }
 

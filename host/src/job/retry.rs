@@ -22,7 +22,9 @@ pub fn decide(error: &ScriptError, attempt: u32, max_retries: u32) -> Decision {
     }
     match error {
         // Something was busy: give it time.
-        ScriptError::Transient(_) | ScriptError::Engine(_) => Decision::Retry(pause(attempt)),
+        ScriptError::Transient(_) | ScriptError::BuiltIn { .. } | ScriptError::Engine(_) => {
+            Decision::Retry(pause(attempt))
+        }
         _ => Decision::Retry(Duration::ZERO),
     }
 }

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use super::feed::{Closing, Feed, WINDOW};
 use super::mini_batch::{error_row, shown};
 use super::plan::Plan;
+use super::scorer::Scorer;
 use super::tally::Tally;
 use super::worker::{Finished, Worker};
 use super::{Control, End, JobError, Progress, Summary};
@@ -17,14 +18,14 @@ use crate::deployment::Settings;
 use crate::fault;
 use crate::output::{Done, ErrorRow, Output};
 use crate::row::Rows;
-use crate::script::{Script, Services};
+use crate::script::Services;
 
 /// Everything that a job runs on.
 pub struct Job<'a> {
     /// How mini-batches are run.
     pub settings: &'a Settings,
     /// What scores them.
-    pub script: &'a Script,
+    pub scorer: &'a Scorer,
     /// What its instances share.
     pub services: &'a Arc<Services>,
     /// The files.

@@ -11,8 +11,9 @@ use super::feed::Feed;
 use super::mini_batch::{MiniBatch, Scored, Timing};
 use super::retry::{Decision, decide};
 use super::runner::Job;
+use super::scorer::Instance;
 use crate::deployment::OutputAction;
-use crate::script::{Call, Instance, Printed, RunOutput, ScriptError};
+use crate::script::{Call, Printed, RunOutput, ScriptError};
 
 /// Bytes of logs that one run of a job keeps: a thousand mini-batches that each print all they may.
 const MAX_LOG_BYTES: u64 = 1 << 30;
@@ -82,7 +83,7 @@ impl<'a> Worker<'a> {
                 return None;
             }
             // A start that takes minutes to time out would take as many again.
-            let is_hopeless = matches!(&error, ScriptError::Timeout { call, .. } if *call != "run")
+            let is_hopeless = matches!(error, ScriptError::Timeout { call: "init" | "its start", .. })
                 && !self.feed.started.load(Ordering::Relaxed);
             let retries = if is_hopeless { 0 } else { self.job.settings.max_retries };
             match decide(&error, attempt, retries) {
@@ -163,7 +164,7 @@ impl<'a> Worker<'a> {
             Some(folder)
         };
         let stop = self.job.control.stop_flag();
-        let instance = Instance::start(self.job.script, self.job.services, folder.as_deref(), stop)?;
+        let instance = self.job.scorer.start(self.job.services, folder.as_deref(), stop)?;
         self.feed.started.store(true, Ordering::Relaxed);
         Ok(Running { instance, folder })
     }

@@ -233,7 +233,11 @@ fn with_runtime<T>(use_it: impl FnOnce(&Runtime) -> Option<T>) -> Result<Option<
 
 /// Runs `call` to its end, or until its time is up or the job stops while it waits in a host function; a script that
 /// computes is ended by the epoch.
-fn block_on<T>(limit: Duration, stop: &AtomicBool, call: impl Future<Output = T>) -> Result<Option<T>, ScriptError> {
+pub(crate) fn block_on<T>(
+    limit: Duration,
+    stop: &AtomicBool,
+    call: impl Future<Output = T>,
+) -> Result<Option<T>, ScriptError> {
     // A little later than the epoch's own check, which says more about where the time went.
     let end = Instant::now() + limit + TICK;
     let until_end = async {

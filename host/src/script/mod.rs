@@ -6,6 +6,7 @@
 mod bindings;
 mod cache;
 mod check;
+pub mod compile;
 mod engine;
 mod exports;
 #[expect(unreachable_pub, reason = "the generated bindings name the handles' types, which must be `pub` for that")]
@@ -21,9 +22,12 @@ use std::time::Duration;
 
 pub use cache::CompileCache;
 pub use check::{Interfaces, Script};
+pub use compile::{CompileLimits, Compiler};
 pub use engine::Engine;
 pub use imports::{InstanceLimits, Models, Services};
+pub(crate) use instance::block_on;
 pub use instance::{Call, Instance, RunOutput};
+pub(crate) use limits::Budget;
 pub use log::{Level, Printed, printable};
 
 use crate::fault::Fault;
@@ -50,6 +54,9 @@ pub enum ScriptError {
     /// The component does not compile.
     #[error("the script does not compile: {0}")]
     Compile(String),
+    /// The compiler's process cannot be started, or did not do its work.
+    #[error("the compiler failed: {0}")]
+    Compiler(String),
     /// wasmtime cannot start on this machine, or has no room for another instance.
     #[error("the script host cannot start an instance: {0}")]
     Engine(String),
@@ -83,6 +90,14 @@ pub enum ScriptError {
         /// The limit.
         limit: Duration,
     },
+    /// The built-in scorer, which stands in for a script, cannot score a mini-batch.
+    #[error("the built-in scorer failed: {reason}")]
+    BuiltIn {
+        /// What failed, in words.
+        reason: String,
+        /// Whether another attempt may succeed.
+        transient: bool,
+    },
     /// The script called `exit`.
     #[error("the script ended its process with exit code {0}")]
     Exit(i32),
@@ -111,8 +126,8 @@ impl ScriptError {
     pub fn fault(&self) -> Fault {
         match self {
             ScriptError::Read { .. } | ScriptError::Refused(_) | ScriptError::Compile(_) => Fault::Caller,
-            ScriptError::Transient(_) => Fault::Transient,
-            ScriptError::Engine(_) | ScriptError::Stopped => Fault::Host,
+            ScriptError::Transient(_) | ScriptError::BuiltIn { transient: true, .. } => Fault::Transient,
+            ScriptError::Compiler(_) | ScriptError::Engine(_) | ScriptError::Stopped => Fault::Host,
             _ => Fault::Script,
         }
     }
@@ -122,6 +137,7 @@ impl ScriptError {
         matches!(
             self,
             ScriptError::Transient(_)
+                | ScriptError::BuiltIn { transient: true, .. }
                 | ScriptError::Trap { .. }
                 | ScriptError::Memory { .. }
                 | ScriptError::Timeout { .. }
@@ -134,9 +150,9 @@ impl ScriptError {
     pub fn kind(&self) -> &'static str {
         match self {
             ScriptError::Read { .. } | ScriptError::Refused(_) | ScriptError::Compile(_) => "refused",
-            ScriptError::Engine(_) => "host",
-            ScriptError::Permanent(_) => "permanent",
-            ScriptError::Transient(_) => "transient",
+            ScriptError::Compiler(_) | ScriptError::Engine(_) => "host",
+            ScriptError::Permanent(_) | ScriptError::BuiltIn { transient: false, .. } => "permanent",
+            ScriptError::Transient(_) | ScriptError::BuiltIn { transient: true, .. } => "transient",
             ScriptError::Trap { .. } => "trap",
             ScriptError::Memory { .. } => "memory",
             ScriptError::Timeout { .. } => "timeout",

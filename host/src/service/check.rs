@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::ServiceError;
+use super::model;
 use super::run::{device_of, open_script};
 use crate::deployment::{Settings, Spec};
 use crate::fault;
 use crate::infer::Port;
 use crate::infer::device::{self, Device, Named, Request};
-use crate::script::{CompileCache, Engine, Interfaces, Models, Script};
+use crate::infer::session::Session;
+use crate::script::{CompileCache, Compiler, Engine, Interfaces, Script};
 
 /// Facts of a script.
 #[derive(Clone, Debug, Serialize)]
@@ -49,7 +51,9 @@ pub struct DeploymentFacts {
     /// Its name.
     pub name: String,
     /// Its script.
-    pub script: ScriptFacts,
+    pub script: Option<ScriptFacts>,
+    /// What is scored and how, where there is no script.
+    pub built_in: Option<String>,
     /// The model file.
     pub model: Option<PathBuf>,
     /// Where the model opens and where not.
@@ -64,45 +68,54 @@ pub struct DeploymentFacts {
 ///
 /// # Errors
 /// If it is refused.
-pub fn check_script(path: &Path) -> Result<ScriptFacts, ServiceError> {
+pub fn check_script(path: &Path, compiler: &Compiler) -> Result<ScriptFacts, ServiceError> {
     let engine = Engine::new().map_err(ServiceError::Engine)?;
     let began = Instant::now();
-    let script = Script::open(&engine, &CompileCache::of_user(), path)
+    let script = Script::open(&engine, &CompileCache::of_user(compiler.clone()), path)
         .map_err(|source| ServiceError::Script { path: path.to_owned(), source })?;
     Ok(script_facts(path, &script, began.elapsed()))
 }
 
-/// Opens a deployment's script, and its model on each device that it may run on.
+/// Opens a deployment's script, or finds out what is scored without one, and opens its model on each device that it may run on.
 ///
 /// # Errors
 /// If a job of it would be refused.
-pub fn check_deployment(path: &Path, named: &Named) -> Result<DeploymentFacts, ServiceError> {
+pub fn check_deployment(path: &Path, named: &Named, compiler: &Compiler) -> Result<DeploymentFacts, ServiceError> {
     let deployment = Spec::read(path)?.resolve()?;
-    let engine = Engine::new().map_err(ServiceError::Engine)?;
     let began = Instant::now();
-    let script = open_script(&engine, &deployment)?;
-    let script_path = deployment.script.clone().unwrap_or_default();
-    let facts = script_facts(&script_path, &script, began.elapsed());
-    let model = deployment.model.as_deref().and_then(|path| match path.is_file() {
-        true => Some(path.to_owned()),
-        false => Models::find_only(path).ok().map(|only| path.join(only)),
-    });
+    let script = open_script(compiler, &deployment)?;
+    let path = deployment.script.clone().unwrap_or_default();
+    let script = script.map(|script| script_facts(&path, &script, began.elapsed()));
+    let model = match deployment.model.as_deref() {
+        None => None,
+        Some(path) if path.is_file() => Some(path.to_owned()),
+        Some(folder) => match model::file(&deployment, folder) {
+            Ok(file) => Some(folder.join(file)),
+            Err(reason) if script.is_none() => return Err(model::unknown(reason)),
+            Err(_) => None,
+        },
+    };
     let asked = device_of(deployment.settings.device);
     let devices = match asked {
         Device::Auto => [Some(Device::Gpu), named.onnxruntime.as_ref().map(|_| Device::OnnxRuntime), Some(Device::Cpu)],
         other => [Some(other), None, None],
     };
-    let devices: Vec<_> = match &model {
-        None => Vec::new(),
-        Some(file) => devices.into_iter().flatten().map(|d| model_facts(d, named, file)).collect(),
+    let (devices, sessions): (Vec<_>, Vec<_>) = match &model {
+        None => (Vec::new(), Vec::new()),
+        Some(file) => devices.into_iter().flatten().map(|d| model_facts(d, named, file)).unzip(),
     };
     // What a job would do decides whether the check passes.
     if model.is_some() && devices.iter().all(|d| d.refusal.is_some()) {
         device::choose(&Request { device: asked, named, model: model.as_deref() })?;
     }
+    let built_in = match (&script, &model, sessions.into_iter().flatten().next()) {
+        (None, Some(file), Some(session)) => Some(model::built_in(&deployment, file, session)?.describe()),
+        _ => None,
+    };
     Ok(DeploymentFacts {
         name: deployment.name,
-        script: facts,
+        script,
+        built_in,
         model,
         devices,
         settings: deployment.settings,
@@ -110,7 +123,7 @@ pub fn check_deployment(path: &Path, named: &Named) -> Result<DeploymentFacts, S
     })
 }
 
-fn model_facts(device: Device, named: &Named, file: &Path) -> ModelFacts {
+fn model_facts(device: Device, named: &Named, file: &Path) -> (ModelFacts, Option<Session>) {
     let name = match device {
         Device::Auto => "auto",
         Device::Gpu => "gpu",
@@ -119,17 +132,21 @@ fn model_facts(device: Device, named: &Named, file: &Path) -> ModelFacts {
     };
     let mut facts =
         ModelFacts { device: name.into(), description: None, refusal: None, inputs: vec![], outputs: vec![] };
-    match device::choose(&Request { device, named, model: Some(file) }) {
+    let session = match device::choose(&Request { device, named, model: Some(file) }) {
         Ok(chosen) => {
             facts.description = Some(chosen.backend.describe());
-            if let Some(session) = chosen.session {
-                facts.inputs = session.inputs().to_vec();
-                facts.outputs = session.outputs().to_vec();
-            }
+            chosen.session
         }
-        Err(error) => facts.refusal = Some(fault::chain(&error)),
+        Err(error) => {
+            facts.refusal = Some(fault::chain(&error));
+            None
+        }
+    };
+    if let Some(session) = &session {
+        facts.inputs = session.inputs().to_vec();
+        facts.outputs = session.outputs().to_vec();
     }
-    facts
+    (facts, session)
 }
 
 fn script_facts(path: &Path, script: &Script, took: Duration) -> ScriptFacts {

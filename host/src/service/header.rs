@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::ServiceError;
+use crate::builtin;
 use crate::cache::hex;
 use crate::deployment::Deployment;
+use crate::job::Scorer;
 use crate::job::record::{DeviceRecord, Digest};
-use crate::script::Script;
 use crate::store;
 
 /// See the module.
@@ -27,13 +28,19 @@ pub(super) struct Header {
 impl Header {
     pub(super) fn new(
         deployment: &Deployment,
-        script: &Script,
+        scorer: &Scorer,
         device: (&DeviceRecord, &str),
         input: &Path,
     ) -> Result<Self, ServiceError> {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let script_name = deployment.script.as_deref().map(name).unwrap_or_default();
-        let script = Digest { name: script_name, digest: script.digest().to_owned() };
+        let script = match scorer {
+            Scorer::Script(script) => {
+                let name = deployment.script.as_deref().map(name).unwrap_or_default();
+                Digest { name, digest: script.digest().to_owned() }
+            }
+            // Bytes that it writes change with its version; the model has a digest of its own.
+            Scorer::BuiltIn(_) => Digest { name: "built-in".to_owned(), digest: builtin::VERSION.to_owned() },
+        };
         let model = match &deployment.model {
             Some(path) => Some(Digest { name: name(path), digest: digest(path)? }),
             None => None,

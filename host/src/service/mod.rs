@@ -1,22 +1,28 @@
-//! The verbs that people call, whatever they call them through: score a folder, check a script or a deployment.
+//! The verbs that people call, whatever they call them through: make and build a script, check a script or a deployment,
+//! score a folder.
 //!
 //! What goes in: paths and options as given. What comes out: a job that ran, or facts. Nothing here prints.
 
 pub mod bench;
 mod check;
 mod header;
+mod model;
+mod project;
 mod run;
 
 pub use check::{DeploymentFacts, ModelFacts, ScriptFacts, check_deployment, check_script};
+pub use project::{Plan as BuildPlan, build_project, new_project, plan_build};
 pub use run::{Event, Outcome, RunRequest, run};
 
 use std::path::PathBuf;
 
+use crate::builtin::BuiltInError;
 use crate::deployment::SpecError;
 use crate::fault::Fault;
 use crate::infer::InferError;
 use crate::job::JobError;
 use crate::output::OutputError;
+use crate::project::ProjectError;
 use crate::script::ScriptError;
 use crate::store::StoreError;
 
@@ -26,6 +32,9 @@ pub enum ServiceError {
     /// The deployment is wrong.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// The script project is refused or does not build.
+    #[error(transparent)]
+    Project(#[from] ProjectError),
     /// The script is refused.
     #[error("script `{}` is refused", path.display())]
     Script {
@@ -38,9 +47,9 @@ pub enum ServiceError {
     /// The script host cannot start.
     #[error("the script host cannot start")]
     Engine(#[source] ScriptError),
-    /// The deployment has no script.
-    #[error("deployment `{0}` has no scoring script")]
-    NoScript(String),
+    /// The deployment has no script, and its model, tags or files are none that can be scored without.
+    #[error("the deployment cannot be scored without a script")]
+    BuiltIn(#[from] BuiltInError),
     /// The device or the model is refused.
     #[error("the model cannot be opened")]
     Infer(#[from] InferError),
@@ -94,14 +103,15 @@ impl ServiceError {
     pub fn fault(&self) -> Fault {
         match self {
             ServiceError::Spec(e) => e.fault(),
+            ServiceError::Project(e) => e.fault(),
             ServiceError::Script { source, .. } | ServiceError::Engine(source) => source.fault(),
             ServiceError::Infer(e) => e.fault(),
             ServiceError::Bench(e) => e.fault(),
             ServiceError::Input(e) => e.fault(),
             ServiceError::Output(e) => e.fault(),
             ServiceError::Job(e) => e.fault(),
-            ServiceError::NoScript(_)
-            | ServiceError::Digest { .. }
+            ServiceError::BuiltIn(e) => e.fault(),
+            ServiceError::Digest { .. }
             | ServiceError::EmptyInput(_)
             | ServiceError::SameFolder(_)
             | ServiceError::Changed { .. }
@@ -113,11 +123,13 @@ impl ServiceError {
     /// A known cure.
     pub fn hint(&self) -> Option<String> {
         match self {
-            ServiceError::Spec(e) => e.hint(),
+            ServiceError::Spec(e) => match project::not_built(e) {
+                Some(folder) => Some(format!("build it first: scorehost build {}", folder.display())),
+                None => e.hint(),
+            },
+            ServiceError::Project(e) => e.hint(),
             ServiceError::Output(e) | ServiceError::Job(JobError::Output(e)) => e.hint().map(str::to_owned),
-            ServiceError::NoScript(_) => {
-                Some("name one: code_configuration: {code: FOLDER, scoring_script: FILE.wasm}".into())
-            }
+            ServiceError::BuiltIn(e) => e.hint().map(str::to_owned),
             ServiceError::EmptyInput(_) => Some("hidden files and links out of the folder are not taken".into()),
             ServiceError::SameFolder(_) => {
                 Some("name another folder for the output; it may lie inside the input".into())

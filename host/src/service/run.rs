@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::ServiceError;
 use super::header::Header;
+use super::model;
 use crate::deployment::{self, Deployment, OutputAction, OutputFormat, Settings, Spec};
 use crate::fault;
 use crate::infer::Backend;
@@ -15,9 +16,9 @@ use crate::infer::device::{self, Chosen, Device, Named};
 use crate::job::plan::Plan;
 use crate::job::record::{Counts, DeviceRecord, Record, State, peak_memory_bytes};
 use crate::job::tally::Tally;
-use crate::job::{self, Control, End, Job, Progress, Summary};
+use crate::job::{self, Control, End, Job, Progress, Scorer, Summary};
 use crate::output::{Existing, Format, Output, OutputOptions, Resumed};
-use crate::script::{CompileCache, Engine, InstanceLimits, Level, Models, Script, Services};
+use crate::script::{CompileCache, Compiler, Engine, InstanceLimits, Level, Models, Script, Services};
 use crate::store;
 use crate::vision;
 use crate::vision::ahead::Loader;
@@ -39,6 +40,8 @@ pub struct RunRequest {
     pub named: Named,
     /// What becomes of an earlier output.
     pub existing: Existing,
+    /// What compiles a script that was not compiled before.
+    pub compiler: Compiler,
 }
 
 /// What a job tells while it runs.
@@ -54,6 +57,8 @@ pub enum Event<'a> {
         progress: Progress,
         /// Keys of the deployment that mean nothing here.
         not_used: &'a [String],
+        /// What is scored and how, where there is no script.
+        built_in: Option<&'a str>,
     },
     /// Mini-batches were committed.
     Progress(Progress),
@@ -87,20 +92,25 @@ pub fn run(
     Output::check(&options)?;
     let views = Views::new(request, &deployment)?;
     let plan = if request.existing == Existing::Resume { None } else { Some(new_plan(request, &deployment, &views)?) };
-    let engine = Engine::new().map_err(ServiceError::Engine)?;
-    let script = open_script(&engine, &deployment)?;
+    let script = open_script(&request.compiler, &deployment)?;
     let (models, mut device, backend) = open_models(request, &deployment, &views)?;
+    let scorer = scorer(script, &deployment, &views, &models)?;
+    if let (Scorer::BuiltIn(scorer), Some(plan)) = (&scorer, &plan) {
+        scorer.check_files((0..plan.mini_batch_count()).flat_map(|index| plan.mini_batch(index)))?;
+    }
     let identity = backend.identity();
-    let header = Header::new(&deployment, &script, (&device, &identity), &request.input)?;
+    let header = Header::new(&deployment, &scorer, (&device, &identity), &request.input)?;
     let (mut output, plan, from, header) = open_output(options, plan, header)?;
     let services = services(&deployment, &header, &views, models, &plan)?;
     let progress =
         Progress { tally: from, retries: 0, mini_batches: plan.mini_batch_count(), files: plan.file_count() as u64 };
     let not_used = &deployment.not_used;
-    observer(&Event::Started { job: &header.job, device: &device, progress, not_used });
+    let built_in = if let Scorer::BuiltIn(scorer) = &scorer { Some(scorer.describe()) } else { None };
+    let built_in = built_in.as_deref();
+    observer(&Event::Started { job: &header.job, device: &device, progress, not_used, built_in });
     let job = Job {
         settings: &deployment.settings,
-        script: &script,
+        scorer: &scorer,
         services: &services,
         plan: &plan,
         output_folder: &request.output,
@@ -134,10 +144,27 @@ fn resolve(request: &RunRequest) -> Result<Deployment, ServiceError> {
     Ok(spec.resolve()?)
 }
 
-pub(super) fn open_script(engine: &Engine, deployment: &Deployment) -> Result<Script, ServiceError> {
-    let path = deployment.script.as_ref().ok_or_else(|| ServiceError::NoScript(deployment.name.clone()))?;
-    Script::open(engine, &CompileCache::of_user(), path)
-        .map_err(|source| ServiceError::Script { path: path.clone(), source })
+/// The deployment's script, compiled; none where it has none.
+pub(super) fn open_script(compiler: &Compiler, deployment: &Deployment) -> Result<Option<Script>, ServiceError> {
+    let Some(path) = &deployment.script else { return Ok(None) };
+    let engine = Engine::new().map_err(ServiceError::Engine)?;
+    let script = Script::open(&engine, &CompileCache::of_user(compiler.clone()), path);
+    script.map(Some).map_err(|source| ServiceError::Script { path: path.clone(), source })
+}
+
+fn scorer(
+    script: Option<Script>,
+    deployment: &Deployment,
+    views: &Views,
+    models: &Models,
+) -> Result<Scorer, ServiceError> {
+    let (None, Some(folder)) = (&script, &views.model) else {
+        let script = script.expect("a deployment without a model has a script; this is a bug");
+        return Ok(Scorer::Script(script));
+    };
+    let file = model::file(deployment, folder).map_err(model::unknown)?;
+    let session = models.session(Some(&file))?;
+    Ok(Scorer::BuiltIn(model::built_in(deployment, &folder.join(file), session)?))
 }
 
 /// Folders that scripts may read: the caller's own, or private ones around single files.
@@ -170,7 +197,9 @@ fn open_models(
     views: &Views,
 ) -> Result<(Models, DeviceRecord, Arc<dyn Backend>), ServiceError> {
     let device = request.device.unwrap_or(device_of(deployment.settings.device));
-    let (chosen, models) = choose_models(device, &request.named, views.model.as_deref())?;
+    let folder = views.model.as_deref();
+    let file = folder.and_then(|folder| model::file(deployment, folder).ok());
+    let (chosen, models) = choose_models(device, &request.named, folder, file.as_deref())?;
     let record = DeviceRecord {
         name: chosen.backend.name().into(),
         description: chosen.backend.describe(),
@@ -182,11 +211,15 @@ fn open_models(
 
 /// The backend for a model folder, with its only model open on it, so that a refusal comes before the first
 /// mini-batch. A folder of several is opened by the script.
-fn choose_models(device: Device, named: &Named, folder: Option<&Path>) -> Result<(Chosen, Models), ServiceError> {
-    let only = folder.and_then(|folder| Some((folder, Models::find_only(folder).ok()?)));
-    let file = only.as_ref().map(|(folder, only)| folder.join(only));
+fn choose_models(
+    device: Device,
+    named: &Named,
+    folder: Option<&Path>,
+    only: Option<&Path>,
+) -> Result<(Chosen, Models), ServiceError> {
+    let file = folder.zip(only).map(|(folder, only)| folder.join(only));
     let chosen = device::choose(&device::Request { device, named, model: file.as_deref() })?;
-    let models = Models::new(folder, Arc::clone(&chosen.backend));
+    let models = Models::new(folder, only, Arc::clone(&chosen.backend));
     if let (Some(file), Some(session)) = (&file, &chosen.session) {
         models.keep(file, session.clone());
     }

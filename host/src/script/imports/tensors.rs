@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use wasmtime::component::Resource;
 
 use super::{guest_size, permanent, size};
@@ -10,7 +11,7 @@ use crate::script::bindings::scorehost::script::tensors::{
     Element as GuestElement, Host, HostTensor as Methods, Largest,
 };
 use crate::script::bindings::scorehost::script::types::Failure;
-use crate::script::limits::Held;
+use crate::script::limits::{Budget, Held};
 use crate::script::state::State;
 use crate::tensor::{Element, Tensor, TensorError};
 
@@ -62,6 +63,26 @@ impl HostTensor {
         Arc::clone(&self.held)
     }
 
+    /// The numbers, once they are there; from then on the handle holds them.
+    pub(super) async fn numbers(&mut self, budget: &Arc<Budget>) -> Result<Tensor, Failure> {
+        let (source, steps) = match &self.value {
+            Value::Ready(tensor) => return Ok(tensor.clone()),
+            Value::Later { source, steps } => (source.clone(), steps.clone()),
+        };
+        // A slice or a model's output is counted already.
+        let softmax = steps.iter().position(|step| matches!(step, Step::Softmax)).unwrap_or(steps.len());
+        let (views, copies) = steps.split_at(softmax);
+        let mut tensor = taken(views.to_vec(), numbers_of(source).await?).await?;
+        if !copies.is_empty() {
+            // Another tensor, of floats, counted before it is made.
+            let held = budget.take(tensor.len().saturating_mul(size_of::<f32>())).map_err(permanent)?;
+            tensor = taken(copies.to_vec(), tensor).await?;
+            self.held = held;
+        }
+        self.value = Value::Ready(tensor.clone());
+        Ok(tensor)
+    }
+
     fn then(&self, step: Step) -> Option<Self> {
         let (source, steps) = match &self.value {
             Value::Ready(tensor) => (Source::Numbers(tensor.clone()), [].as_slice()),
@@ -101,10 +122,19 @@ async fn taken(steps: Vec<Step>, tensor: Tensor) -> Result<Tensor, Failure> {
 /// Elements beyond which numbers are worked on beside the script's thread, so that its deadline can end the wait.
 const LARGE: usize = 1 << 20;
 
+/// Large tensors of the process that are worked on at once. Work goes on when its script's time is up, and holds memory
+/// that no instance is charged for any more; without a bound, a script that is tried again and again would pile it up.
+static LARGE_AT_ONCE: Semaphore = Semaphore::const_new(4);
+
 async fn compute<T: Send + 'static>(large: bool, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     if !large {
         return Ok(work());
     }
+    let permit = LARGE_AT_ONCE.acquire().await.map_err(|_| permanent("the host works on no tensors any more"))?;
+    let work = move || {
+        let _permit = permit;
+        work()
+    };
     tokio::task::spawn_blocking(work).await.map_err(|_| permanent("the host failed to work on a tensor"))
 }
 
@@ -133,39 +163,9 @@ impl State {
         }
     }
 
-    /// The numbers of a tensor, once they are there; from then on the handle holds them.
+    /// The numbers of a tensor, once they are there.
     pub(super) async fn numbers(&mut self, handle: &Handle) -> Answered<Tensor> {
-        let (source, steps) = match &self.things.get(handle)?.value {
-            Value::Ready(tensor) => return Ok(Ok(tensor.clone())),
-            Value::Later { source, steps } => (source.clone(), steps.clone()),
-        };
-        let source = match numbers_of(source).await {
-            Ok(tensor) => tensor,
-            Err(failure) => return Ok(Err(failure)),
-        };
-        // A slice or a model's output is counted already.
-        let softmax = steps.iter().position(|step| matches!(step, Step::Softmax)).unwrap_or(steps.len());
-        let (views, copies) = steps.split_at(softmax);
-        let mut tensor = match taken(views.to_vec(), source).await {
-            Ok(tensor) => tensor,
-            Err(failure) => return Ok(Err(failure)),
-        };
-        let mut held = None;
-        if !copies.is_empty() {
-            // Another tensor, of floats, counted before it is made.
-            held = match self.tensors.take(tensor.len().saturating_mul(size_of::<f32>())) {
-                Ok(held) => Some(held),
-                Err(reason) => return Ok(Err(permanent(reason))),
-            };
-            tensor = match taken(copies.to_vec(), tensor).await {
-                Ok(tensor) => tensor,
-                Err(failure) => return Ok(Err(failure)),
-            };
-        }
-        let entry = self.things.get_mut(handle)?;
-        entry.held = held.unwrap_or_else(|| entry.held());
-        entry.value = Value::Ready(tensor.clone());
-        Ok(Ok(tensor))
+        Ok(self.things.get_mut(handle)?.numbers(&self.tensors).await)
     }
 
     /// Refuses to copy out what the script's own memory could not take in.

@@ -1,0 +1,43 @@
+//! A deployment's model: which file it is, and what scores with it where there is no script.
+
+use std::path::{Path, PathBuf};
+
+use super::ServiceError;
+use crate::builtin::{self, BuiltInError};
+use crate::deployment::{Deployment, OutputAction};
+use crate::infer::InferError;
+use crate::infer::session::Session;
+use crate::script::Models;
+
+/// The model's file, relative to the folder that `folder` is or stands for: the one that MLflow names, else the only one.
+///
+/// # Errors
+/// Why there is none.
+pub(super) fn file(deployment: &Deployment, folder: &Path) -> Result<PathBuf, String> {
+    match &deployment.mlflow {
+        Some(mlflow) => Ok(mlflow.file.clone()),
+        None => Models::find_only(folder),
+    }
+}
+
+/// What scores with `session`, which is the model at `file` open.
+///
+/// # Errors
+/// If the model, its labels, its signature or the deployment's settings leave nothing to score.
+pub(super) fn built_in(
+    deployment: &Deployment,
+    file: &Path,
+    session: Session,
+) -> Result<builtin::Scorer, ServiceError> {
+    if deployment.settings.output_action == OutputAction::SummaryOnly {
+        return Err(BuiltInError::SummaryOnly.into());
+    }
+    let has_folder = deployment.model.as_deref().is_some_and(Path::is_dir);
+    let model = builtin::Model { session, file, has_folder, mlflow: deployment.mlflow.as_ref() };
+    Ok(builtin::Scorer::new(&model, &deployment.tags)?)
+}
+
+/// A deployment whose model folder does not say which model it is, and has no script to know.
+pub(super) fn unknown(reason: String) -> ServiceError {
+    ServiceError::Infer(InferError::Input(reason))
+}
