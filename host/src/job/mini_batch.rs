@@ -147,3 +147,20 @@ pub(super) fn shown(name: &[u8]) -> String {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_is_shorter_where_it_is_repeated_for_many_files() {
+        for (files, bytes) in [(1, 4000), (1000, 4000), (100_000, MIN_MESSAGE_BYTES)] {
+            let names = vec![b"name".as_slice(); files];
+            let timing = Timing { started: String::new(), seconds: 0.0, device_time: Duration::ZERO, attempts: 1 };
+            let error = ScriptError::Trap { reason: "x".repeat(4000 - "the script trapped: ".len()) };
+            let errors = MiniBatch::new(0, &names).failed(&error, timing).done.errors;
+            assert_eq!(errors.len(), files);
+            assert!(errors.iter().all(|error| error.message.len() == bytes), "{files}: {}", errors[0].message.len());
+        }
+    }
+}
