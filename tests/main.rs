@@ -6,9 +6,12 @@
 
 mod support;
 
+mod authors;
 mod bad_input;
 mod cli;
+mod clock;
 mod compile;
+mod confine;
 mod contract;
 mod durability;
 mod languages;
@@ -19,3 +22,4 @@ mod output;
 mod readme;
 mod scale;
 mod structure;
+mod tables;

@@ -64,6 +64,7 @@ fn services(settings: &[(&str, &str)]) -> Arc<Services> {
         input_folder: demo().join("pictures"),
         loader: loader(),
         models: Models::new(Some(&demo().join("model")), None, backend),
+        deterministic: false,
         log_level: Level::Info,
         limits: InstanceLimits {
             memory_bytes: 1 << 30,

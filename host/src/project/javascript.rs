@@ -4,9 +4,10 @@
 //! What goes in: `script.ts` or `script.js`, and the SDK. What comes out: a component. Types are not checked.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::Command;
 
-use super::tools::run;
+use super::tools::{run, without_a_host};
 use super::{ProjectError, Workplace};
 
 /// The versions of npm's packages that this host is tested with.
@@ -25,23 +26,20 @@ pub(super) fn build(place: &Workplace<'_>) -> Result<(), ProjectError> {
     let hint = format!("npm install --prefix {} --save-dev --save-exact {}", place.project.display(), pinned());
     let esbuild = place.find_tool("ESBUILD", &["esbuild"], &hint)?;
     let componentize = place.find_tool("COMPONENTIZE_QJS", &["componentize-qjs"], &hint)?;
-    let alias = |name: &str, path: &std::path::Path| -> OsString {
-        let mut argument = OsString::from(format!("--alias:{name}="));
-        argument.push(path);
-        argument
-    };
+    let with = |option: &str, path: &Path| -> OsString { [option.as_ref(), path.as_os_str()].into_iter().collect() };
     let bundle = place.scratch.join("bundle.js");
     let mut command = Command::new(esbuild);
     command.current_dir(place.project).args(["--bundle", "--format=esm", "--target=es2022", "--color=false"]);
-    command.args(["--log-level=warning", "--external:scorehost:script/*"]);
-    command.arg(alias("scorehost:author", &source)).arg(alias("scorehost", &place.sdk.join("scorehost.ts")));
-    command.arg(place.sdk.join("entry.ts")).arg(format!("--outfile={}", bundle.display()));
+    command.args(["--log-level=error", "--external:scorehost:script/*"]);
+    command.arg(with("--alias:scorehost:author=", &source));
+    command.arg(with("--alias:scorehost=", &place.sdk.join("scorehost.ts")));
+    command.arg(place.sdk.join("entry.ts")).arg(with("--outfile=", &bundle));
     run(&mut command)?;
     let mut command = Command::new(componentize);
     // Its world has no asynchronous functions, and not every engine would take its asynchronous form.
     command.current_dir(place.scratch).args(["--sync", "--world", "scoring-script", "--wit"]).arg(place.wit);
     command.arg("--js").arg(bundle).arg("--output").arg(place.component);
-    run(&mut command)
+    run(&mut command).map_err(|error| without_a_host(error, &source))
 }
 
 /// The packages with their versions, as npm takes them.

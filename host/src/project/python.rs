@@ -8,7 +8,7 @@ use std::process::Command;
 
 use walkdir::WalkDir;
 
-use super::tools::{pinned, run};
+use super::tools::{pinned, run, without_a_host};
 use super::{ProjectError, Workplace, refused};
 
 /// More files than any script has: a folder that holds them was not meant as a project.
@@ -34,7 +34,8 @@ pub(super) fn build(place: &Workplace<'_>) -> Result<(), ProjectError> {
     // The SDK first: a module of the script cannot take its name.
     command.arg("--python-path").arg(sdk).arg("--python-path").arg(sources);
     command.arg("--output").arg(place.component).arg("scorehost.entry");
-    run(&mut command).map_err(in_the_authors_words)
+    let script = place.project.join("script.py");
+    run(&mut command).map_err(|error| in_the_authors_words(without_a_host(error, &script)))
 }
 
 /// Copies the Python files below a folder to another, which holds no others then. Hidden folders, virtual environments

@@ -80,6 +80,18 @@ pub(super) fn output(command: &mut Command) -> Result<Vec<u8>, ProjectError> {
     Err(ProjectError::ToolFailed { command: shown(command), output })
 }
 
+/// For the languages whose scripts are loaded when they are built: the host is not there then, and a tool that was
+/// asked for it says so in its own terms.
+pub(super) fn without_a_host(error: ProjectError, script: &Path) -> ProjectError {
+    let ProjectError::ToolFailed { output, .. } = &error else { return error };
+    let asked = ["called trapping stub: ", "unknown import: `"].iter().find_map(|said| output.split_once(said));
+    let Some((_, call)) = asked.filter(|(_, call)| call.starts_with("scorehost:script/")) else { return error };
+    let call = call.split(|c: char| c == '`' || c.is_whitespace()).next().unwrap_or(call);
+    let reason =
+        format!("it calls the host when it is loaded, which is when it is built: `{call}`\nhint: do it in `init`");
+    ProjectError::Source { path: script.to_owned(), reason }
+}
+
 /// The last lines of a text.
 fn tail(text: &str) -> &str {
     let start = text.rmatch_indices('\n').nth(SHOWN_LINES - 1).map_or(0, |(at, _)| at + 1);
@@ -124,6 +136,19 @@ mod tests {
         assert_eq!(found(Some("c".into()), &["a"]), Some(at("path/c")));
         assert_eq!(found(Some(at("lost")), &["a"]), None, "what was named is not replaced by something else");
         assert_eq!(found(Some("".into()), &["c"]), Some(at("path/c")));
+    }
+
+    #[test]
+    fn a_call_of_the_host_while_building_is_said_plainly() {
+        let words = [
+            "Caused by:\n    1: called trapping stub: scorehost:script/models@0.2.0#[static]model.open\n",
+            "function 453>: unknown import: `scorehost:script/log@0.2.0#write` has not been defined",
+        ];
+        let failed = |output: &str| ProjectError::ToolFailed { command: "tool".into(), output: output.into() };
+        let said = words.map(|words| without_a_host(failed(words), Path::new("script.py")).to_string());
+        assert!(said[0].contains("`scorehost:script/models@0.2.0#[static]model.open`\nhint: "), "{}", said[0]);
+        assert!(said[1].contains("`scorehost:script/log@0.2.0#write`\nhint: "), "{}", said[1]);
+        assert_eq!(without_a_host(failed("bad"), Path::new("a")).to_string(), failed("bad").to_string());
     }
 
     #[test]

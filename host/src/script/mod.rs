@@ -6,6 +6,7 @@
 mod bindings;
 mod cache;
 mod check;
+mod clocks;
 pub mod compile;
 mod engine;
 mod exports;

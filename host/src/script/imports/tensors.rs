@@ -126,7 +126,10 @@ const LARGE: usize = 1 << 20;
 /// that no instance is charged for any more; without a bound, a script that is tried again and again would pile it up.
 static LARGE_AT_ONCE: Semaphore = Semaphore::const_new(4);
 
-async fn compute<T: Send + 'static>(large: bool, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub(super) async fn compute<T: Send + 'static>(
+    large: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
     if !large {
         return Ok(work());
     }

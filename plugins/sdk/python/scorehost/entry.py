@@ -3,6 +3,8 @@
 Every exception ends here: it becomes the contract's failure, and its traceback is in the log.
 """
 
+import linecache
+import os
 import random
 import sys
 import traceback
@@ -19,6 +21,13 @@ from .output import from_returned
 
 if not callable(getattr(script, "run", None)):
     raise ImportError("script.py has no function `run(mini_batch)`")
+
+# Sources are not there when the script runs. Kept with no time of change, their lines are shown in tracebacks.
+for module in list(sys.modules.values()):
+    file = getattr(module, "__file__", None) or ""
+    if file.startswith(os.path.dirname(script.__file__)):
+        lines = linecache.getlines(file)
+        linecache.cache[file] = (sum(map(len, lines)), None, lines, file)
 
 
 class Script(exports.Script):

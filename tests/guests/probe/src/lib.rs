@@ -1,7 +1,9 @@
 //! A script that behaves as the deployment's tag `behave` says: well, or badly in one way. Tests run it.
 
+mod clock;
 mod files;
 mod handles;
+mod learns;
 mod memory;
 mod output;
 
@@ -76,6 +78,8 @@ fn endings(_: &mut Probe, behave: &str, mini_batch: &[String]) -> Result<Option<
         "exits" => std::process::exit(7),
         "exits-well" => std::process::exit(0),
         "divides" => return Err(format!("{}", 1 / black_box(0)).into()),
+        "tells-time" => return clock::tells_time(mini_batch).map(Some),
+        "learns" => return learns::learns(mini_batch).map(Some),
         "random" => return output::counted(mini_batch, random()).map(Some),
         "calls-the-host" => {
             for _ in 0..setting_or("calls", 1)? {
