@@ -153,3 +153,36 @@ fn outside_crates_live_in_one_module_each() {
         }
     }
 }
+
+/// `FILE.rs::TEST` wherever a document names a test.
+fn named_tests(text: &str) -> Vec<(String, String)> {
+    let parts = text.split('`').filter_map(|part| part.split_once(".rs::"));
+    parts.map(|(file, test)| (format!("{file}.rs"), test.to_owned())).collect()
+}
+
+#[test]
+fn every_line_of_the_security_tables_names_tests_that_exist() {
+    let text = std::fs::read_to_string(root().join("host/docs/security.md")).unwrap();
+    let hostile = text.split("\n## ").filter(|section| section.starts_with("A hostile "));
+    let mut wrong = Vec::new();
+    let mut lines = 0;
+    for section in hostile {
+        for line in section.lines().filter(|line| line.starts_with("| ")).skip(1) {
+            lines += 1;
+            let tests = named_tests(line);
+            if tests.is_empty() {
+                wrong.push(format!("no test: {line}"));
+            }
+            for (file, test) in tests {
+                let source = std::fs::read_to_string(root().join(&file)).unwrap_or_default();
+                // As rustfmt writes it, below whatever other attributes it has.
+                let is_there = source.contains(&format!("fn {test}() {{"));
+                if !is_there {
+                    wrong.push(format!("{file} has no test {test}"));
+                }
+            }
+        }
+    }
+    assert!(lines > 40, "the tables were not found");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -118,6 +118,8 @@ pub const KEYS: &[Key] = &[
     // Of one mini-batch; row numbers are 32 bits wide.
     setting("limits.output_rows", Kind::Integer { min: 1, max: 100_000_000 }, Some("1000000")),
     setting("limits.output_bytes", Kind::Bytes { min: KIB, max: 4 * GIB }, Some("256MiB")),
+    // Without it: three times `retry_settings.timeout` and 30, Azure's own allowance, since a model may have to be opened.
+    setting("limits.init", Kind::Seconds { min: 1, max: 259_200 }, None),
     // Held on the host by one instance.
     setting("limits.tensors", Kind::Bytes { min: MIB, max: 1024 * GIB }, Some("2GiB")),
     // Of one picture, before it is resized.

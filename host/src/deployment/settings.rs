@@ -73,6 +73,8 @@ pub struct Limits {
     pub tensors: u64,
     /// Pixels of one picture, before it is resized.
     pub pixels: u64,
+    /// Seconds that the start of an instance may take, `init` included.
+    pub init: u64,
 }
 
 /// How the mini-batches of a job are cut, run, retried and written.

@@ -9,6 +9,7 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Engine as Wasmtime, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bindings::{ScoringScript, nn};
+use super::limits::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLES};
 use super::state::State;
 use super::{ScriptError, clocks, previous};
 
@@ -87,9 +88,9 @@ pub(super) fn config(pooling: bool) -> Config {
             .total_memories(POOL * 2)
             .total_tables(POOL * 4)
             .total_stacks(POOL)
-            .max_core_instances_per_component(64)
-            .max_memories_per_component(16)
-            .max_tables_per_component(32)
+            .max_core_instances_per_component(MAX_INSTANCES)
+            .max_memories_per_component(MAX_MEMORIES)
+            .max_tables_per_component(MAX_TABLES)
             .max_tables_per_module(4)
             .max_component_instance_size(8 << 20)
             .max_core_instance_size(8 << 20)

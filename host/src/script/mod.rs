@@ -9,6 +9,7 @@ mod check;
 mod clocks;
 pub mod compile;
 mod engine;
+mod exports;
 #[expect(unreachable_pub, reason = "the generated bindings name the handles' types, which must be `pub` for that")]
 mod imports;
 mod instance;

@@ -57,6 +57,9 @@ pub(crate) struct CallState {
 /// Files and streams a script may hold: each is one of the process's, which has as few as a thousand.
 const MAX_FILES: usize = 256;
 
+/// Random bytes that one call may ask for: they are drawn before its deadline is looked at again.
+const MAX_RANDOM_BYTES: u64 = 4 << 20;
+
 /// Handles a script may hold: a mini-batch of thousands of files, each with an image and a few tensors.
 pub(crate) const MAX_HANDLES: usize = 100_000;
 
@@ -118,6 +121,7 @@ fn wasi(
         .secure_random(random.clone())
         .insecure_random(random.clone())
         .insecure_random_seed(0)
+        .max_random_size(MAX_RANDOM_BYTES)
         .allow_tcp(false)
         .allow_udp(false);
     clocks.install(&mut builder);

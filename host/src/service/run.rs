@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -336,7 +336,6 @@ fn services(
         input_folder: views.input.clone(),
         loader,
         models,
-        timeout: settings.timeout,
         deterministic: settings.deterministic,
         log_level: level_of(settings.logging_level),
         limits: limits_of(settings),
@@ -369,6 +368,7 @@ fn limits_of(settings: &Settings) -> InstanceLimits {
         log_bytes: size(limits.log_bytes),
         output_rows: size(limits.output_rows),
         output_bytes: size(limits.output_bytes),
+        init: Duration::from_secs(limits.init),
     }
 }
 

@@ -43,8 +43,6 @@ pub struct Services {
     pub loader: Arc<Loader>,
     /// The deployment's models.
     pub models: Models,
-    /// How long one `run` may take.
-    pub timeout: Duration,
     /// Whether scripts read a virtual time instead of the real one.
     pub deterministic: bool,
     /// `log` lines below this are dropped.
@@ -68,6 +66,8 @@ pub struct InstanceLimits {
     pub output_rows: usize,
     /// Bytes handed to the host in one call.
     pub output_bytes: usize,
+    /// How long its start may take: the component's own start functions, and then again `init`.
+    pub init: Duration,
 }
 
 impl TypesHost for State {}

@@ -231,7 +231,10 @@ impl TensorMethods for State {
                 let tensor = HostTensor::ready(tensor, held);
                 if ty == TensorType::I32 { NnTensor::Narrow(tensor) } else { NnTensor::Usable(tensor) }
             }
-            Err(reason) => NnTensor::Unusable { dimensions, ty, _held: take(data.len())?, data, reason },
+            Err(reason) => {
+                let bytes = size_of_val(dimensions.as_slice()).saturating_add(data.len());
+                NnTensor::Unusable { dimensions, ty, _held: take(bytes)?, data, reason }
+            }
         };
         Ok(self.things.push(tensor)?)
     }
