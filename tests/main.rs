@@ -7,6 +7,7 @@
 mod support;
 
 mod bad_input;
+mod bindings;
 mod cli;
 mod compile;
 mod contract;
