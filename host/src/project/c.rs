@@ -24,7 +24,9 @@ pub(super) fn build(place: &Workplace<'_>) -> Result<(), ProjectError> {
     let mut command = Command::new(zig);
     command.arg(if has_cpp { "c++" } else { "cc" }).args(OPTIONS).arg("-o").arg(&module);
     // From the project on: `assert` puts the names of files into the component, and they are nobody else's business.
-    let below = |path: &Path| path.strip_prefix(place.project).unwrap_or(path).to_owned();
+    // With a dot before them, since a file may be called as an option is.
+    let below =
+        |path: &Path| path.strip_prefix(place.project).map_or(path.to_owned(), |path| Path::new(".").join(path));
     command.arg("-I").arg(below(place.sdk)).args(given.iter().map(|source| below(source)));
     command.current_dir(place.project).env("ZIG_LOCAL_CACHE_DIR", place.scratch.join("zig"));
     run(&mut command)?;
