@@ -8,6 +8,7 @@ mod support;
 
 mod authors;
 mod bad_input;
+mod bindings;
 mod cli;
 mod clock;
 mod compile;
