@@ -2,11 +2,12 @@
 
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 from wit_world.imports import types as contract
 
 from .failures import Permanent, Transient, reason
+from .tensors import float32
 
 Cell = bool | int | float | str | None
 Row = Sequence[Cell]
@@ -41,6 +42,17 @@ class Output:
             raise ValueError(f"a row must have one value per column, {len(self._names)} of them: {row!r}")
         self._rows.append(row)
 
+    def append(self, columns: Mapping[str, Sequence[Cell]]) -> None:
+        """Adds rows as columns of one length, with the names of those before; the first give the output its names."""
+        lengths = {len(cells) for cells in columns.values()}
+        if len(lengths) > 1:
+            raise ValueError(f"columns of one length are wanted, not of {sorted(lengths)} cells")
+        if not self._names and not self._rows:
+            self._names = list(columns)
+        if self._names != list(columns):
+            raise ValueError(f"the columns are {list(columns)}, and were {self._names} before")
+        self._rows.extend(zip(*columns.values()))
+
     def fail(self, index: int, reason: str) -> None:
         """Notes that the file at `index` of the mini-batch gave no row."""
         self._failed.append(FailedFile(index, reason))
@@ -71,35 +83,27 @@ def by_file(mini_batch, columns, predict, read=None):
     alone; `Transient` ends the mini-batch, so that the host tries it again.
     """
     output = Output(columns)
-    started: list[Any] = []
-    for file in mini_batch:
-        started.append(_attempt(predict, file))
+    started = [attempt(lambda: predict(file)) for file in mini_batch]
     for index, file in enumerate(mini_batch):
         # Taken out, so that tensors go as their rows come.
-        result, started[index] = started[index], None
-        if read is not None and not isinstance(result, _Failed):
-            result = _attempt(read, file, result)
-        if not isinstance(result, _Failed):
-            result = _attempt(output.push, result)
-        if isinstance(result, _Failed):
-            output.fail(index, result.reason)
+        (predicted, failed), started[index] = started[index], None
+        if failed is None:
+            _, failed = attempt(lambda: output.push(predicted if read is None else read(file, predicted)))
+        if failed is not None:
+            output.fail(index, failed)
     return output
 
 
-class _Failed(NamedTuple):
-    reason: str
-
-
-def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
+def attempt[T](work: Callable[[], T]) -> tuple[T, None] | tuple[None, str]:
+    """What `work` gives, or in words why it failed. `Transient` is not for one file, and passes."""
     try:
-        return function(*arguments)
+        return work(), None
     except Transient:
         raise
-    except Permanent as failure:
-        return _Failed(reason(failure))
     except Exception as error:
-        traceback.print_exc()
-        return _Failed(reason(error))
+        if not isinstance(error, Permanent):
+            traceback.print_exc()
+        return None, reason(error)
 
 
 def from_returned(returned: object) -> Output:
@@ -144,11 +148,15 @@ def column(name: str, cells: Sequence[Cell]) -> contract.Column:
     wanted = found.pop() if found else "integers"
     for kind, plain, case, empty in _KINDS:
         if kind == wanted:
-            values = [empty if cell is None else plain(cell) for cell in cells]
+            values = [empty if cell is None else _plain(cell, plain) for cell in cells]
             if plain is int and not all(-(2**63) <= value < 2**63 for value in values):
                 raise Permanent(f"column `{name}` holds an integer of more than 64 bits")
             return contract.Column(str(name), case(values), nulls)
     raise AssertionError(wanted)
+
+
+def _plain(cell: Cell, kind: type) -> Cell:
+    return cell.shortest() if isinstance(cell, float32) else kind(cell)
 
 
 def _kind(name: str, kind: type) -> str:

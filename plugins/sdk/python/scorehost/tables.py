@@ -1,13 +1,13 @@
 """Tables, read and written by the host as typed columns."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Self
 
 from wit_world.imports import tables as host
 from wit_world.imports import types as contract
 
 from .failures import call
-from .output import Cell, column
+from .output import Cell, Output, attempt, column
 from .tensors import Tensor
 
 Kind = Literal["boolean", "integer", "number", "text"]
@@ -83,6 +83,23 @@ class Table:
         """All that is left, at most this many rows at a time."""
         while (batch := self.next(rows)) is not None:
             yield batch
+
+
+def by_table(
+    mini_batch: Sequence[str], rows: int, score: Callable[[Batch], Mapping[str, Sequence[Cell]]]
+) -> Output:
+    """Reads each file as a table, `rows` rows at a time, and keeps the columns that `score` makes of them. An exception
+    fails that file alone, with all its rows; `Transient` ends the mini-batch, so that the host tries it again.
+    """
+    output = Output([])
+    for index, file in enumerate(mini_batch):
+        parts, failed = attempt(lambda: [score(batch) for batch in Table.open(file).batches(rows)])
+        if failed is not None:
+            output.fail(index, failed)
+            continue
+        for columns in parts:
+            output.append(columns)
+    return output
 
 
 class Writer:

@@ -1,8 +1,7 @@
 """Tensors live on the host or on its GPU. A tensor may stand for a result that is still being computed: what reads
 data waits for it, and raises its failure.
 
-Scores come as `float32` makes them. `floats` gives every number as it is, which costs a fiftieth: what a row takes of
-them is for `float32`.
+Their floats are `float32`s: they count as they are, and are written as their shortest decimal form.
 """
 
 import math
@@ -21,6 +20,48 @@ ELEMENTS: dict[host.Element, Element] = {
     host.Element.INTEGER: "integer",
     host.Element.FLOAT: "float",
 }
+
+
+_SINGLE = struct.Struct("f")
+_LARGEST = (2 - 2**-23) * 2.0**127
+# Of ten, those that are exact.
+_POWERS = [10.0**power for power in range(23)]
+
+
+class float32(float):
+    """A number of 32 bits. It counts as what it is, and is written as its shortest decimal form, as numpy and the other
+    languages write it: 0.1, and not 0.10000000149011612. What is computed from it is a float like any other.
+    """
+
+    __slots__ = ()
+
+    def shortest(self) -> float:
+        """The double that is written like it. Its nearest 32-bit float is the same one."""
+        if not abs(self) <= _LARGEST:
+            return float(self)
+        (single,) = _SINGLE.unpack(_SINGLE.pack(self))
+        size = abs(single)
+        decade = math.floor(math.log10(size)) if size else 0
+        # Six digits are never too many, but for numbers below the normal ones. Half a digit goes up, as in the other
+        # languages; the product is exact, and so is the quotient as a parsed text would be.
+        for digits in range(6, 10):
+            power = digits - 1 - decade
+            if abs(power) >= len(_POWERS):
+                break
+            if power >= 0:
+                short = math.floor(size * _POWERS[power] + 0.5) / _POWERS[power]
+            else:
+                short = math.floor(size / _POWERS[-power] + 0.5) * _POWERS[-power]
+            if _SINGLE.unpack(_SINGLE.pack(short))[0] == size:
+                return math.copysign(short, single)
+        for digits in range(6 if size >= 2**-126 else 1, 9):
+            short = float(f"{single:.{digits}g}")
+            if _SINGLE.unpack(_SINGLE.pack(short))[0] == single:
+                return short
+        return float(f"{single:.9g}")
+
+    def __repr__(self) -> str:
+        return repr(self.shortest())
 
 
 class Largest(NamedTuple):
@@ -67,7 +108,7 @@ class Tensor:
 
     def floats(self) -> list[float]:
         """All of the data, row-major, as floats."""
-        return call(self._handle.floats)
+        return list(map(float32, call(self._handle.floats)))
 
     def integers(self) -> list[int]:
         """All of the data, row-major, as integers; fails for floats."""
@@ -84,7 +125,7 @@ class Tensor:
     def top(self, k: int) -> Largest:
         """For each row, the `k` largest entries of the last dimension, largest first; of equal ones, the lower index."""
         largest = call(self._handle.top, k)
-        return Largest(largest.width, largest.indices, [float32(score) for score in largest.scores])
+        return Largest(largest.width, largest.indices, list(map(float32, largest.scores)))
 
     def best_of_rows(self) -> list[tuple[int, float]]:
         """The largest entry of each row, as index and score."""
@@ -106,21 +147,3 @@ def stack(parts: Sequence[Tensor]) -> Tensor:
 def concatenate(parts: Sequence[Tensor]) -> Tensor:
     """Tensors joined along their first dimension."""
     return Tensor(call(host.concatenate, [part._handle for part in parts]))
-
-
-_SINGLE = struct.Struct("f")
-
-
-def float32(value: float) -> float:
-    """The double whose shortest decimal form is that of `value` in 32 bits, so that 0.1 is written `0.1`, as numpy and
-    the other languages write it. Its nearest 32-bit float is the same one.
-    """
-    if not math.isfinite(value):
-        return value
-    (single,) = _SINGLE.unpack(_SINGLE.pack(value))
-    # Six digits are never too many, but for numbers below the normal ones.
-    for digits in range(6 if abs(single) >= 2**-126 else 1, 9):
-        short = float(f"{single:.{digits}g}")
-        if _SINGLE.unpack(_SINGLE.pack(short))[0] == single:
-            return short
-    return float(f"{single:.9g}")
