@@ -2,8 +2,9 @@
 //!
 //! A scenario is a folder of tests/languages/scenarios: `deployment.yml`, whose script is an example or `scenarios.wasm`;
 //! `input/`, and `input.from`, a file of names of the demo's pictures; and `expected/`, every file that the job leaves but
-//! its records and logs (`errors.csv` where files fail), or `error.txt`, which the command says. `scenarios.wasm` stands for
-//! the project of a language in tests/languages/scripts, which does what the tag `scenario` says.
+//! its records and logs (`errors.csv` where files fail), or `error.txt`, which the command says. A file `without.LANGUAGE`
+//! says why that language is left out. `scenarios.wasm` stands for the project of a language in tests/languages/scripts,
+//! which does what the tag `scenario` says.
 //! `REWRITE_GOLDEN=1 cargo test --test scenarios languages::rust` writes `expected/` as it is now.
 
 use std::collections::BTreeMap;
@@ -21,6 +22,16 @@ fn rust_passes_every_scenario() {
 }
 
 #[test]
+fn python_passes_every_scenario() {
+    passes_every_scenario("python");
+}
+
+#[test]
+fn javascript_passes_every_scenario() {
+    passes_every_scenario("javascript");
+}
+
+#[test]
 fn go_passes_every_scenario() {
     passes_every_scenario("go");
 }
@@ -33,6 +44,16 @@ fn c_passes_every_scenario() {
 #[test]
 fn a_new_project_in_rust_builds_and_runs() {
     a_new_project_builds_and_runs("rust");
+}
+
+#[test]
+fn a_new_project_in_python_builds_and_runs() {
+    a_new_project_builds_and_runs("python");
+}
+
+#[test]
+fn a_new_project_in_javascript_builds_and_runs() {
+    a_new_project_builds_and_runs("javascript");
 }
 
 #[test]
@@ -108,6 +129,10 @@ fn component(language: &str, script: &str) -> String {
 
 /// Runs a scenario, and says how it went otherwise than expected.
 fn play(language: &str, scenario: &Path) -> Result<(), String> {
+    if let Ok(reason) = std::fs::read_to_string(scenario.join(format!("without.{language}"))) {
+        println!("{language}, {}: left out, since {}", scenario.display(), reason.trim());
+        return Ok(());
+    }
     let place = Place::new();
     copy(&scenario.join("input"), &place.at("input"));
     for name in std::fs::read_to_string(scenario.join("input.from")).unwrap_or_default().lines() {

@@ -245,6 +245,51 @@ fn a_script_reaches_nothing_but_its_folders() {
 }
 
 #[test]
+fn a_script_learns_nothing_of_the_hosts_paths() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    std::fs::write(place.at("input/a.png"), b"\x89PNG\r\n\x1a\nand no more").unwrap();
+    std::fs::write(place.at("input/b.jpg"), "no picture").unwrap();
+    std::fs::write(place.at("input/.hidden"), "seen").unwrap();
+    std::fs::write(place.at("secret"), "the neighbour's").unwrap();
+    std::fs::create_dir(place.at("models")).unwrap();
+    for name in ["damaged.onnx", "also.onnx"] {
+        std::fs::write(place.at("models").join(name), "no model").unwrap();
+    }
+    #[cfg(unix)]
+    for (target, link) in [("", "input/leaves"), ("secret", "models/leaves.onnx")] {
+        std::os::unix::fs::symlink(place.at(target), place.at(link)).unwrap();
+    }
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("a.png", place.at("input/near")).unwrap();
+    place.deploy_model(&place.at("models"), "probe", &["output_format: csv"], &["behave: learns"]);
+    let ran = place.run(&[]).completed();
+    let text = ran.predictions();
+    let host = place.at("");
+    let names =
+        [host.to_str().unwrap().trim_end_matches('/'), env!("CARGO_MANIFEST_DIR"), "/proc/self", "/home", "/root"];
+    for name in names.into_iter().chain(std::env::temp_dir().to_str()) {
+        let line = text.lines().find(|line| line.contains(name) && !line.starts_with("list /tmp"));
+        assert!(line.is_none(), "`{name}` is in: {line:?}");
+    }
+    assert!(!text.contains("neighbour"), "{text}");
+    let mut rows = csv::Reader::from_reader(text.as_bytes());
+    let answers: std::collections::BTreeMap<String, String> =
+        rows.records().map(|r| r.unwrap()).map(|r| (r[0].to_owned(), r[1].to_owned())).collect();
+    // What it does see: its own folders by their own names, hidden files, and why its pictures and models do not open.
+    assert!(answers["hidden"].contains("seen"), "{answers:#?}");
+    assert!(answers["list /input"].contains("/input/a.png"), "{answers:#?}");
+    for refused in
+        ["list /input/..", "list /proc", "list /tmp", "link /input/leaves", "through /input/leaves", "slash", "up"]
+    {
+        assert!(answers[refused].starts_with("Err("), "{refused}: {}", answers[refused]);
+    }
+    assert!(answers["model damaged.onnx"].contains("damaged.onnx"), "{}", answers["model damaged.onnx"]);
+}
+
+#[test]
 fn a_scripts_own_files_appear_only_when_their_mini_batch_succeeded() {
     if scripts().is_none() {
         return;

@@ -5,8 +5,23 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// Each module with the modules that it may name.
-const MAY_NAME: [(&str, &[&str]); 15] = [
-    ("cli", &["store", "service", "deployment", "infer", "job", "output", "project", "script", "fault", "vision"]),
+const MAY_NAME: [(&str, &[&str]); 17] = [
+    (
+        "cli",
+        &[
+            "store",
+            "service",
+            "deployment",
+            "infer",
+            "job",
+            "output",
+            "project",
+            "script",
+            "confine",
+            "fault",
+            "vision",
+        ],
+    ),
     (
         "service",
         &[
@@ -21,21 +36,24 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
             "vision",
             "tensor",
             "cache",
+            "confine",
             "fault",
         ],
     ),
-    ("job", &["deployment", "builtin", "script", "output", "store", "row", "fault"]),
+    ("job", &["deployment", "builtin", "script", "output", "store", "row", "confine", "fault"]),
     ("builtin", &["deployment", "script", "vision", "infer", "tensor", "row", "fault"]),
-    ("script", &["vision", "infer", "tensor", "row", "cache", "fault"]),
+    ("script", &["vision", "infer", "table", "tensor", "row", "cache", "confine", "fault"]),
     ("deployment", &["tensor", "row", "fault"]),
-    ("output", &["tensor", "row", "fault"]),
+    ("output", &["table", "tensor", "row", "fault"]),
     ("vision", &["tensor", "row", "fault"]),
     ("infer", &["tensor", "row", "cache", "fault"]),
     ("store", &["tensor", "row", "fault"]),
     ("project", &["cache", "fault"]),
+    ("table", &["tensor", "row", "fault"]),
     ("tensor", &[]),
     ("row", &[]),
     ("cache", &[]),
+    ("confine", &["fault"]),
     ("fault", &[]),
 ];
 
@@ -120,6 +138,8 @@ fn outside_crates_live_in_one_module_each() {
         ("rten", "infer/cpu"),
         ("ort", "infer/onnxruntime"),
         ("clap", "cli/"),
+        ("landlock", "confine/"),
+        ("seccompiler", "confine/"),
     ];
     let src = root().join("host/src");
     let mut files = Vec::new();

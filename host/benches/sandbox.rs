@@ -65,6 +65,7 @@ fn services(settings: &[(&str, &str)]) -> Arc<Services> {
         loader: loader(),
         models: Models::new(Some(&demo().join("model")), None, backend),
         timeout: Duration::from_secs(60),
+        deterministic: false,
         log_level: Level::Info,
         limits: InstanceLimits {
             memory_bytes: 1 << 30,

@@ -20,8 +20,9 @@
 //! # The modules, in that order
 //! [`service`] holds the verbs that callers use; [`job`] runs; [`script`] is the sandbox, the only home of wasmtime,
 //! and [`builtin`] scores where there is no script; [`deployment`], [`vision`], [`infer`], [`output`], [`store`] and
-//! [`project`], which makes and builds script projects, are leaves that never name each other; [`tensor`],
-//! [`row`] and [`fault`] are the words they share. Dependencies point downwards only.
+//! [`project`], which makes and builds script projects, are leaves that never name each other; [`table`] has the formats
+//! that scripts and the output share; [`tensor`], [`row`] and [`fault`] are the words of all. Dependencies point
+//! downwards only.
 
 pub mod service;
 
@@ -37,7 +38,10 @@ pub mod project;
 pub mod store;
 pub mod vision;
 
+pub mod table;
+
 pub mod cache;
+pub mod confine;
 pub mod fault;
 pub mod row;
 pub mod tensor;

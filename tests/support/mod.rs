@@ -53,9 +53,9 @@ fn build_scripts() -> Result<PathBuf, String> {
     run(Command::new("plugins/build").arg("rust"))?;
     let target = "wasm32-wasip2";
     let guests = ["build", "--quiet", "--target-dir", "target", "--profile", "script", "--target", target];
-    run(Command::new("cargo").args(guests).args(["-p", "probe", "-p", "nn"]))?;
+    run(Command::new("cargo").args(guests).args(["-p", "probe", "-p", "nn", "-p", "tables"]))?;
     let scripts = root().join("target/scripts");
-    for name in ["probe.wasm", "nn.wasm"] {
+    for name in ["probe.wasm", "nn.wasm", "tables.wasm"] {
         let built = root().join("target").join(target).join("script").join(name);
         std::fs::copy(built, scripts.join(name)).map_err(|e| e.to_string())?;
     }

@@ -108,6 +108,8 @@ pub const KEYS: &[Key] = &[
     setting("environment_variables", Kind::Variables, None),
     setting("output_format", Kind::Choice(&["azure", "csv", "jsonl", "parquet"]), Some("azure")),
     setting("device", Kind::Choice(&["auto", "gpu", "cpu", "onnxruntime"]), Some("auto")),
+    // Whether a script's clocks stand still, but for what it does itself, so that every run gives the same rows.
+    setting("deterministic", Kind::Choice(&["false", "true"]), Some("false")),
     // Of one instance; 4 GiB is all that 32-bit WebAssembly can address.
     setting("limits.memory", Kind::Bytes { min: MIB, max: 4 * GIB }, Some("1GiB")),
     setting("limits.table_elements", Kind::Integer { min: 1, max: 200_000 }, Some("100000")),

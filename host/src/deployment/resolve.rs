@@ -89,6 +89,7 @@ impl Spec {
             logging_level: self.word("logging_level"),
             environment_variables: self.texts("environment_variables"),
             device: self.word("device"),
+            deterministic: self.text("deterministic").as_deref() == Some("true"),
             limits: Limits {
                 memory: self.size("limits.memory"),
                 table_elements: self.size("limits.table_elements"),

@@ -103,6 +103,8 @@ pub struct Settings {
     pub environment_variables: BTreeMap<String, String>,
     /// Where models run.
     pub device: Device,
+    /// Whether a script's clocks show a time that is the mini-batch's, and not the world's.
+    pub deterministic: bool,
     /// What a script may use at most.
     pub limits: Limits,
 }

@@ -45,7 +45,10 @@ fn fill(language: Language, folder: &Path, name: &str, model: Option<&Path>) -> 
     }
     write(&folder.join("deployment.yml"), deployment(name, folder, model).as_bytes())?;
     write(&folder.join("README.md"), readme(name, language, model.is_some()).as_bytes())?;
-    write(&folder.join(".gitignore"), format!("/{HIDDEN}/\n/{name}.wasm\n/results/\n").as_bytes())?;
+    write(
+        &folder.join(".gitignore"),
+        format!("/{HIDDEN}/\n/{name}.wasm\n/results/\n/.venv/\n/node_modules/\n").as_bytes(),
+    )?;
     embedded::unpack(language, folder)
 }
 

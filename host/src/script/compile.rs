@@ -15,6 +15,7 @@ use wasmtime::Engine as Wasmtime;
 use super::check::MAX_SCRIPT_BYTES;
 use super::engine::config;
 use super::{ScriptError, printable};
+use crate::confine;
 
 /// The hidden verb of the command that is the compiler's process.
 pub const VERB: &str = "compile-component";
@@ -238,6 +239,7 @@ fn limit_this_process(limits: &CompileLimits) -> std::io::Result<()> {
     }
     // Where memory is short all the same, it is this process that has to go, not the host. May be refused.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    confine::confine_computation();
     follow_parent();
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! is joined with. Knows nothing of jobs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use wasmtime::component::{HasSelf, Linker};
@@ -9,7 +10,7 @@ use wasmtime::{Config, Engine as Wasmtime, InstanceAllocationStrategy, PoolingAl
 
 use super::bindings::{ScoringScript, nn};
 use super::state::State;
-use super::{ScriptError, previous};
+use super::{ScriptError, clocks, previous};
 
 /// How often a running script is asked whether its time is up: a hundredth of the shortest timeout that can be set.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -23,6 +24,7 @@ struct Inner {
     wasmtime: Wasmtime,
     linker: Linker<State>,
     pooling: bool,
+    ticks: AtomicBool,
 }
 
 impl Engine {
@@ -37,8 +39,7 @@ impl Engine {
             Err(_) => (Wasmtime::new(&config(false)).map_err(ScriptError::engine)?, false),
         };
         let linker = linker(&wasmtime).map_err(ScriptError::engine)?;
-        start_ticker(&wasmtime)?;
-        Ok(Self(Arc::new(Inner { wasmtime, linker, pooling })))
+        Ok(Self(Arc::new(Inner { wasmtime, linker, pooling, ticks: AtomicBool::new(false) })))
     }
 
     pub(crate) fn wasmtime(&self) -> &Wasmtime {
@@ -47,6 +48,15 @@ impl Engine {
 
     pub(crate) fn linker(&self) -> &Linker<State> {
         &self.0.linker
+    }
+
+    /// Starts what deadlines are looked at by. Not before the first instance: a process that confines itself opens
+    /// scripts first, and has no other thread then.
+    pub(crate) fn start_ticks(&self) -> Result<(), ScriptError> {
+        if self.0.ticks.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        start_ticker(&self.0.wasmtime).inspect_err(|_| self.0.ticks.store(false, Ordering::Relaxed))
     }
 
     /// Whether instances come from a pool.
@@ -95,6 +105,7 @@ pub(super) fn config(pooling: bool) -> Config {
 fn linker(wasmtime: &Wasmtime) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(wasmtime);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    clocks::add_to_linker(&mut linker)?;
     ScoringScript::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     nn::Ml::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     previous::add_to_linker(&mut linker)?;

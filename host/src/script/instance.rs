@@ -92,6 +92,7 @@ impl Instance {
         output: Option<&Path>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self, ScriptError> {
+        script.engine.start_ticks()?;
         let state = State::new(Arc::clone(services), output)?;
         let mut store = Store::new(script.engine.wasmtime(), state);
         store.limiter(|state| &mut state.limits);
@@ -337,7 +338,8 @@ fn checked(output: types::Output, files: usize, max_rows: usize) -> Result<RunOu
     Ok(RunOutput { rows, failed })
 }
 
-fn column(column: types::Column) -> Column {
+/// A guest's column, not checked.
+pub(super) fn column(column: types::Column) -> Column {
     let cells = match column.cells {
         types::Cells::Booleans(v) => Cells::Booleans(v),
         types::Cells::Integers(v) => Cells::Integers(v),

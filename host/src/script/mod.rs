@@ -6,6 +6,7 @@
 mod bindings;
 mod cache;
 mod check;
+mod clocks;
 pub mod compile;
 mod engine;
 #[expect(unreachable_pub, reason = "the generated bindings name the handles' types, which must be `pub` for that")]

@@ -1,7 +1,7 @@
 //! What one instance's store holds on the host's side.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -12,6 +12,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::ScriptError;
+use super::clocks::Clocks;
 use super::imports::Services;
 use super::limits::{Budget, MemoryLimits};
 use super::log::Log;
@@ -35,6 +36,12 @@ pub(crate) struct State {
     /// Nanoseconds of the device in this call.
     pub(crate) device_ns: Arc<AtomicU64>,
     pub(crate) retired: bool,
+    /// The folder behind [`GUEST_OUTPUT`].
+    pub(crate) output: Option<PathBuf>,
+    /// Counts the tables that are open: one reference each, and this one.
+    pub(crate) open_tables: Arc<()>,
+    /// What time it is for the script.
+    pub(crate) clocks: Clocks,
     random: Seeded,
 }
 
@@ -57,7 +64,8 @@ impl State {
     pub(crate) fn new(services: Arc<Services>, output: Option<&Path>) -> Result<Self, ScriptError> {
         let log = Log::new(services.limits.log_bytes, services.log_level);
         let random = Seeded::new();
-        let wasi = wasi(&services, output, &log, &random).map_err(ScriptError::engine)?;
+        let clocks = Clocks::new(services.deterministic);
+        let wasi = wasi(&services, output, &log, (&random, &clocks)).map_err(ScriptError::engine)?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_FILES);
         let mut things = ResourceTable::new();
@@ -72,14 +80,19 @@ impl State {
             call: CallState { mini_batch: 0, attempt: 0, deadline: Instant::now(), files: HashMap::new() },
             device_ns: Arc::default(),
             retired: false,
+            output: output.map(Path::to_owned),
+            open_tables: Arc::default(),
+            clocks,
             random,
             services,
         })
     }
 
-    /// Begins a call: the same mini-batch draws the same random numbers on every attempt and every instance.
+    /// Begins a call: the same mini-batch draws the same random numbers, and reads the same virtual time, on every attempt and every instance.
     pub(crate) fn begin(&mut self, call: CallState) {
         self.random.seed(call.mini_batch);
+        // `init` is attempt 0, of no mini-batch.
+        self.clocks.begin((call.attempt > 0).then_some(call.mini_batch));
         self.call = call;
         self.device_ns = Arc::default();
     }
@@ -92,7 +105,12 @@ impl WasiView for State {
 }
 
 /// WASI with nothing behind it but what the contract names: no arguments, no network, no other folder.
-fn wasi(services: &Services, output: Option<&Path>, log: &Log, random: &Seeded) -> wasmtime::Result<WasiCtx> {
+fn wasi(
+    services: &Services,
+    output: Option<&Path>,
+    log: &Log,
+    (random, clocks): (&Seeded, &Clocks),
+) -> wasmtime::Result<WasiCtx> {
     let mut builder = WasiCtxBuilder::new();
     builder
         .stdout(log.stdout())
@@ -102,6 +120,7 @@ fn wasi(services: &Services, output: Option<&Path>, log: &Log, random: &Seeded) 
         .insecure_random_seed(0)
         .allow_tcp(false)
         .allow_udp(false);
+    clocks.install(&mut builder);
     builder.preopened_dir(&services.input_folder, GUEST_INPUT, FsPerms::ReadOnly)?;
     if let Some(model) = services.models.folder() {
         builder.preopened_dir(model, GUEST_MODEL, FsPerms::ReadOnly)?;

@@ -9,7 +9,6 @@ use wasmtime::component::Resource;
 
 use super::models::in_order;
 use super::{HostTensor, guest_size, size};
-use crate::fault;
 use crate::infer::session::Session;
 use crate::infer::{InferError, check_inputs};
 use crate::script::bindings::nn::wasi::nn::errors::{ErrorCode, Host as ErrorsHost, HostError as ErrorMethods};
@@ -64,7 +63,7 @@ impl From<&InferError> for NnError {
                 ErrorCode::RuntimeError
             }
         };
-        Self { code, reason: fault::chain(error) }
+        Self { code, reason: super::without_host_paths(error) }
     }
 }
 

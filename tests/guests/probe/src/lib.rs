@@ -1,5 +1,8 @@
 //! A script that behaves as the deployment's tag `behave` says: well, or badly in one way. Tests run it.
 
+mod clock;
+mod learns;
+
 use std::hint::black_box;
 use std::io::Write;
 use std::time::Duration;
@@ -75,6 +78,8 @@ fn run(probe: &mut Probe, mini_batch: &[String]) -> Result<Output> {
         "leaves-model" => drop(Model::open(Some("../other.onnx"))?),
         "slow" => std::thread::sleep(Duration::from_millis(setting_or("milliseconds", 5)?)),
         "sizes" => return sizes(mini_batch),
+        "tells-time" => return clock::tells_time(mini_batch),
+        "learns" => return learns::learns(mini_batch),
         "opens-all-reads-some" => return opens_all_reads_some(mini_batch),
         "writes-and-fails" => return writes_and_fails(mini_batch),
         "keeps-a-file-open" => return keeps_a_file_open(probe, mini_batch),
