@@ -78,7 +78,7 @@ class Recipe:
         deviation: tuple[float, float, float] = (1.0, 1.0, 1.0),
     ) -> Self:
         """`(pixel × scale − mean) ÷ deviation`, by channel."""
-        self._handle.normalize(scale, tuple(mean), tuple(deviation))
+        self._handle.normalize(scale, mean, deviation)
         return self
 
     def layout(self, layout: Layout) -> Self:

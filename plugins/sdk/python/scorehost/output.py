@@ -2,7 +2,8 @@
 
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, overload
+from dataclasses import dataclass
+from typing import Any, NamedTuple, overload
 
 from wit_world.imports import types as contract
 
@@ -13,7 +14,8 @@ Cell = bool | int | float | str | None
 Row = Sequence[Cell]
 
 
-class FailedFile(NamedTuple):
+@dataclass(slots=True)
+class FailedFile:
     """A file that gave no row, by its index in the list given, and why."""
 
     index: int
@@ -83,27 +85,34 @@ def by_file(mini_batch, columns, predict, read=None):
     alone; `Transient` ends the mini-batch, so that the host tries it again.
     """
     output = Output(columns)
-    started = [attempt(lambda: predict(file)) for file in mini_batch]
+    started: list[Any] = [attempt(lambda: predict(file)) for file in mini_batch]
     for index, file in enumerate(mini_batch):
         # Taken out, so that tensors go as their rows come.
-        (predicted, failed), started[index] = started[index], None
-        if failed is None:
-            _, failed = attempt(lambda: output.push(predicted if read is None else read(file, predicted)))
-        if failed is not None:
-            output.fail(index, failed)
+        result, started[index] = started[index], None
+        if not isinstance(result, Failed):
+            row = result
+            result = attempt(lambda: output.push(row if read is None else read(file, row)))
+        if isinstance(result, Failed):
+            output.fail(index, result.reason)
     return output
 
 
-def attempt[T](work: Callable[[], T]) -> tuple[T, None] | tuple[None, str]:
-    """What `work` gives, or in words why it failed. `Transient` is not for one file, and passes."""
+class Failed(NamedTuple):
+    """In words, why something for one file failed."""
+
+    reason: str
+
+
+def attempt[T](work: Callable[[], T]) -> T | Failed:
+    """What `work` gives, or why it failed. `Transient` is not for one file, and passes."""
     try:
-        return work(), None
+        return work()
     except Transient:
         raise
     except Exception as error:
         if not isinstance(error, Permanent):
             traceback.print_exc()
-        return None, reason(error)
+        return Failed(reason(error))
 
 
 def from_returned(returned: object) -> Output:
@@ -148,7 +157,7 @@ def column(name: str, cells: Sequence[Cell]) -> contract.Column:
     wanted = found.pop() if found else "integers"
     for kind, plain, case, empty in _KINDS:
         if kind == wanted:
-            values = [empty if cell is None else _plain(cell, plain) for cell in cells]
+            values: list[Any] = [empty if cell is None else _plain(cell, plain) for cell in cells]
             if plain is int and not all(-(2**63) <= value < 2**63 for value in values):
                 raise Permanent(f"column `{name}` holds an integer of more than 64 bits")
             return contract.Column(str(name), case(values), nulls)

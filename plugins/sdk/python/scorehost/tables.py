@@ -7,7 +7,7 @@ from wit_world.imports import tables as host
 from wit_world.imports import types as contract
 
 from .failures import call
-from .output import Cell, Output, attempt, column
+from .output import Cell, Failed, Output, attempt, column
 from .tensors import Tensor
 
 Kind = Literal["boolean", "integer", "number", "text"]
@@ -93,12 +93,12 @@ def by_table(
     """
     output = Output([])
     for index, file in enumerate(mini_batch):
-        parts, failed = attempt(lambda: [score(batch) for batch in Table.open(file).batches(rows)])
-        if failed is not None:
-            output.fail(index, failed)
-            continue
-        for columns in parts:
-            output.append(columns)
+        parts = attempt(lambda: [score(batch) for batch in Table.open(file).batches(rows)])
+        if isinstance(parts, Failed):
+            output.fail(index, parts.reason)
+        else:
+            for columns in parts:
+                output.append(columns)
     return output
 
 
