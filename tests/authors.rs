@@ -2,7 +2,7 @@
 //! words. `tests/authors/` holds the script of each language that behaves as a tag says; what languages give alike is in
 //! `languages.rs`.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
@@ -222,7 +222,7 @@ fn refused(language: &str, source: &str, text: &str) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(source), text).unwrap();
     let output = scorehost().arg("build").arg(folder.path()).output().unwrap();
-    let ran = Ran::of(&output, &PathBuf::new());
+    let ran = Ran::of(&output, Path::new(""));
     assert_ne!(ran.code, 0, "{text}");
     if ran.stderr.contains("is not found") {
         return skip(language, &ran.stderr);
