@@ -109,8 +109,8 @@ fn cases() -> Vec<Case> {
         both("no_rows", || Fails("permanent", "run must return rows as a")),
         both("wrong_width", || Fails("file", "one value per column, 2 of them")),
         ("asynchronous", None, Some(Fails("permanent", "run must not be async"))),
-        ("half_a_character", None, Some(Rows("0\n\u{fffd}\n\u{fffd}\n\u{fffd}\n"))),
-        ("wrong_argument", None, Some(Fails("permanent", "TypeError: "))),
+        both("half_a_character", || Rows("0\n\u{fffd}\n\u{fffd}\n\u{fffd}\n")),
+        both("wrong_argument", || Fails("permanent", "TypeError: ")),
         // More handles than an instance may hold, each of them let go at once.
         both("many_tensors", || Rows("0\n149999.0\n149999.0\n149999.0\n")),
         both("settings", || Rows("0,1,2,3\n7,0.5,True,so\n7,0.5,True,so\n7,0.5,True,so\n")),

@@ -88,14 +88,20 @@ export class Tensor {
   }
 }
 
+/** What the host knows a tensor by; it would end the instance over anything else. */
+export function handleOf(tensor: Tensor): host.Tensor {
+  if (!(tensor instanceof Tensor)) throw new TypeError("a Tensor is wanted");
+  return tensor.handle;
+}
+
 /** Tensors of one shape, stacked along a new first dimension. */
 export function stack(parts: Tensor[]): Tensor {
-  return new Tensor(call(() => host.stack(parts.map((part) => part.handle))));
+  return new Tensor(call(() => host.stack(parts.map(handleOf))));
 }
 
 /** Tensors joined along their first dimension. */
 export function concatenate(parts: Tensor[]): Tensor {
-  return new Tensor(call(() => host.concatenate(parts.map((part) => part.handle))));
+  return new Tensor(call(() => host.concatenate(parts.map(handleOf))));
 }
 
 /** An integer of the host as a number, if it is one: past 2⁵³ the engine has rounded it. */

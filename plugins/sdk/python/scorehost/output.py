@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, overload
 
 from wit_world.imports import types as contract
 
-from .failures import Permanent, Transient, reason
+from .failures import Permanent, Transient, reason, size, text
 from .tensors import float32
 
 Cell = bool | int | float | str | None
@@ -40,8 +40,8 @@ class Output:
 
     def push(self, row: Row) -> None:
         """Adds a row: one value per column."""
-        if isinstance(row, str) or len(row) != len(self._names):
-            raise ValueError(f"a row must have one value per column, {len(self._names)} of them: {row!r}")
+        if not isinstance(row, (tuple, list)) or len(row) != len(self._names):
+            raise ValueError(f"a row must be a tuple or a list, one value per column, {len(self._names)} of them: {row!r}")
         self._rows.append(row)
 
     def append(self, columns: Mapping[str, Sequence[Cell]]) -> None:
@@ -67,7 +67,7 @@ class Output:
         columns = zip(*self._rows) if self._rows else [()] * len(self._names)
         return contract.Output(
             [column(name, cells) for name, cells in zip(self._names, columns)],
-            [contract.FailedFile(failed.index, failed.reason) for failed in self._failed],
+            [contract.FailedFile(size(failed.index), text(failed.reason)) for failed in self._failed],
         )
 
 
@@ -160,16 +160,18 @@ def column(name: str, cells: Sequence[Cell]) -> contract.Column:
             values: list[Any] = [empty if cell is None else _plain(cell, plain) for cell in cells]
             if plain is int and not all(-(2**63) <= value < 2**63 for value in values):
                 raise Permanent(f"column `{name}` holds an integer of more than 64 bits")
-            return contract.Column(str(name), case(values), nulls)
+            return contract.Column(text(name), case(values), nulls)
     raise AssertionError(wanted)
 
 
 def _plain(cell: Cell, kind: type) -> Cell:
-    return cell.shortest() if isinstance(cell, float32) else kind(cell)
+    if isinstance(cell, float32):
+        return cell.shortest()
+    return text(cell) if isinstance(cell, str) else kind(cell)
 
 
 def _kind(name: str, kind: type) -> str:
-    for text, plain, _, _ in _KINDS:
+    for name_of_kind, plain, _, _ in _KINDS:
         if issubclass(kind, plain):
-            return text
+            return name_of_kind
     raise Permanent(f"column `{name}` holds `{kind.__name__}`, which is neither a boolean, a number nor a text")

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Self
 
 from wit_world.imports import tensors as host
 
-from .failures import Permanent, call
+from .failures import Permanent, call, integer, size
 
 Element = Literal["unsigned-byte", "integer", "float"]
 
@@ -40,8 +40,8 @@ class float32(float):
         if not abs(self) <= _LARGEST:
             return float(self)
         (single,) = _SINGLE.unpack(_SINGLE.pack(self))
-        size = abs(single)
-        decade = math.floor(math.log10(size)) if size else 0
+        magnitude = abs(single)
+        decade = math.floor(math.log10(magnitude)) if magnitude else 0
         # Six digits are never too many, but for numbers below the normal ones. Half a digit goes up, as in the other
         # languages; the product is exact, and so is the quotient as a parsed text would be.
         for digits in range(6, 10):
@@ -49,12 +49,12 @@ class float32(float):
             if abs(power) >= len(_POWERS):
                 break
             if power >= 0:
-                short = math.floor(size * _POWERS[power] + 0.5) / _POWERS[power]
+                short = math.floor(magnitude * _POWERS[power] + 0.5) / _POWERS[power]
             else:
-                short = math.floor(size / _POWERS[-power] + 0.5) * _POWERS[-power]
-            if _SINGLE.unpack(_SINGLE.pack(short))[0] == size:
+                short = math.floor(magnitude / _POWERS[-power] + 0.5) * _POWERS[-power]
+            if _SINGLE.unpack(_SINGLE.pack(short))[0] == magnitude:
                 return math.copysign(short, single)
-        for digits in range(6 if size >= 2**-126 else 1, 9):
+        for digits in range(6 if magnitude >= 2**-126 else 1, 9):
             short = float(f"{single:.{digits}g}")
             if _SINGLE.unpack(_SINGLE.pack(short))[0] == single:
                 return short
@@ -75,56 +75,56 @@ class Largest(NamedTuple):
 class Tensor:
     """A handle on numbers of some shape."""
 
-    __slots__ = ("_handle",)
+    __slots__ = ("_tensor",)
 
     def __init__(self, handle: host.Tensor) -> None:
         """For the SDK: scripts get tensors from pictures, models, tables and numbers."""
-        self._handle = handle
+        self._tensor = handle
 
     @classmethod
     def from_floats(cls, shape: Sequence[int], data: Sequence[float]) -> Self:
         """Row-major data of the given shape; fails if their sizes differ."""
-        return cls(call(host.Tensor.from_floats, list(shape), list(data)))
+        return cls(call(host.Tensor.from_floats, list(map(size, shape)), list(map(float, data))))
 
     @classmethod
     def from_integers(cls, shape: Sequence[int], data: Sequence[int]) -> Self:
         """Row-major data of the given shape; fails if their sizes differ."""
-        return cls(call(host.Tensor.from_integers, list(shape), list(data)))
+        return cls(call(host.Tensor.from_integers, list(map(size, shape)), list(map(integer, data))))
 
     @classmethod
     def from_bytes(cls, shape: Sequence[int], data: bytes) -> Self:
         """Row-major data of the given shape; fails if their sizes differ."""
-        return cls(call(host.Tensor.from_bytes, list(shape), bytes(data)))
+        return cls(call(host.Tensor.from_bytes, list(map(size, shape)), bytes(data)))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The size of each dimension, outermost first."""
-        return tuple(call(self._handle.shape))
+        return tuple(call(self._tensor.shape))
 
     @property
     def element(self) -> Element:
         """What it holds."""
-        return ELEMENTS[call(self._handle.element)]
+        return ELEMENTS[call(self._tensor.element)]
 
     def floats(self) -> list[float]:
         """All of the data, row-major, as floats."""
-        return list(map(float32, call(self._handle.floats)))
+        return list(map(float32, call(self._tensor.floats)))
 
     def integers(self) -> list[int]:
         """All of the data, row-major, as integers; fails for floats."""
-        return call(self._handle.integers)
+        return call(self._tensor.integers)
 
     def slice(self, start: int, count: int) -> "Tensor":
         """Rows `start` to `start + count` along the first dimension; a view, not a copy."""
-        return Tensor(call(self._handle.slice, start, count))
+        return Tensor(call(self._tensor.slice, size(start), size(count)))
 
     def softmax(self) -> "Tensor":
         """Softmax along the last dimension."""
-        return Tensor(self._handle.softmax())
+        return Tensor(self._tensor.softmax())
 
     def top(self, k: int) -> Largest:
         """For each row, the `k` largest entries of the last dimension, largest first; of equal ones, the lower index."""
-        largest = call(self._handle.top, k)
+        largest = call(self._tensor.top, size(k))
         return Largest(largest.width, largest.indices, list(map(float32, largest.scores)))
 
     def best_of_rows(self) -> list[tuple[int, float]]:
@@ -141,9 +141,9 @@ class Tensor:
 
 def stack(parts: Sequence[Tensor]) -> Tensor:
     """Tensors of one shape, stacked along a new first dimension."""
-    return Tensor(call(host.stack, [part._handle for part in parts]))
+    return Tensor(call(host.stack, [part._tensor for part in parts]))
 
 
 def concatenate(parts: Sequence[Tensor]) -> Tensor:
     """Tensors joined along their first dimension."""
-    return Tensor(call(host.concatenate, [part._handle for part in parts]))
+    return Tensor(call(host.concatenate, [part._tensor for part in parts]))
