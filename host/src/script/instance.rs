@@ -151,7 +151,13 @@ impl Instance {
         let files: HashMap<String, u32> = paths.iter().cloned().zip(0..).collect();
         let deadline = Instant::now() + call.timeout;
         let data = self.store.data_mut();
-        data.begin(CallState { mini_batch: call.mini_batch, attempt: call.attempt, deadline, files });
+        data.begin(CallState {
+            mini_batch: call.mini_batch,
+            attempt: call.attempt,
+            deadline,
+            timeout: call.timeout,
+            files,
+        });
         self.store.set_epoch_deadline(1);
         paths
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng, TryRng};
@@ -50,6 +50,8 @@ pub(crate) struct CallState {
     pub(crate) mini_batch: u64,
     pub(crate) attempt: u32,
     pub(crate) deadline: Instant,
+    /// What the deadline was, as the call began.
+    pub(crate) timeout: Duration,
     /// The mini-batch's files as the guest sees them, with their index in it.
     pub(crate) files: HashMap<String, u32>,
 }
@@ -80,7 +82,13 @@ impl State {
             limits: MemoryLimits::new(services.limits.memory_bytes, services.limits.table_elements),
             tensors: Budget::new(services.limits.tensor_bytes),
             log,
-            call: CallState { mini_batch: 0, attempt: 0, deadline: Instant::now(), files: HashMap::new() },
+            call: CallState {
+                mini_batch: 0,
+                attempt: 0,
+                deadline: Instant::now(),
+                timeout: Duration::ZERO,
+                files: HashMap::new(),
+            },
             device_ns: Arc::default(),
             retired: false,
             output: output.map(Path::to_owned),
