@@ -7,6 +7,7 @@
 mod support;
 
 mod bad_input;
+mod builtin;
 mod cli;
 mod durability;
 mod misbehaviour;

@@ -12,7 +12,7 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
         &["job", "deployment", "builtin", "script", "infer", "output", "store", "vision", "tensor", "cache", "fault"],
     ),
     ("job", &["deployment", "builtin", "script", "output", "store", "row", "fault"]),
-    ("builtin", &["deployment", "script", "vision", "infer", "tensor", "row", "fault"]),
+    ("builtin", &["deployment", "script", "vision", "infer", "table", "tensor", "row", "fault"]),
     ("script", &["vision", "infer", "tensor", "row", "cache", "fault"]),
     ("deployment", &["tensor", "row", "fault"]),
     ("output", &["tensor", "row", "fault"]),

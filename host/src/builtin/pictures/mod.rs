@@ -1,5 +1,9 @@
 //! Pictures for a model: its only input → a recipe, and how many go into the model at once.
 
+mod score;
+
+pub(super) use score::score;
+
 use super::BuiltInError;
 use super::tags::Tags;
 use crate::infer::{Port, element_name, shape_text};
