@@ -293,3 +293,117 @@ fn a_script_finds_the_model_that_mlflow_names() {
     place.deploy_model(&place.at("model"), "score-by-batch", &[], &[]);
     assert_eq!(place.run(&["--quiet"]).completed().scored()[0].class, 0);
 }
+
+/// The rows are those of `table` with its `predicted` ones after them, and the file before.
+#[track_caller]
+fn assert_appended(rows: &[Vec<String>], file: &str, table: &str, predicted: &str) {
+    let (records, predicted) = (csv_rows(table), csv_rows(predicted));
+    assert_eq!((rows.len(), rows[0][0].as_str()), (records.len(), "file"));
+    let width = records[0].len();
+    for (at, row) in rows.iter().enumerate() {
+        assert_eq!(row[0], if at == 0 { "file" } else { file });
+        assert_eq!(row[1..=width], records[at], "row {at}");
+        for (given, expected) in row[width + 1..].iter().zip(&predicted[at]) {
+            let near = |a: f64, b: f64| (a - b).abs() <= 1e-4 * b.abs().max(1.0);
+            let numbers = (given.parse(), expected.parse());
+            let is_near = if let (Ok(a), Ok(b)) = numbers { near(a, b) } else { given == expected };
+            assert!(is_near, "row {at}: {given}, {expected}");
+        }
+        assert_eq!(row.len(), width + 1 + predicted[at].len());
+    }
+}
+
+#[test]
+fn predictions_are_appended_to_records() {
+    // One input of named columns in another order than the table's; and an input for each column.
+    for name in ["prices", "visits"] {
+        let place = Place::new();
+        let table = mlflow(&format!("{name}.csv"));
+        std::fs::copy(&table, place.at("input/a.csv")).unwrap();
+        let predicted = std::fs::read_to_string(mlflow(&format!("{name}.predicted.csv"))).unwrap();
+        place.deploy_built_in(&mlflow(name), &[CSV], &["device_batching: 7"]);
+        let ran = place.run(&["--quiet"]).completed();
+        let table = std::fs::read_to_string(table).unwrap();
+        assert_appended(&csv_rows(&ran.predictions()), "a.csv", &table, &predicted);
+    }
+}
+
+#[test]
+fn a_table_that_does_not_fit_fails_alone_or_is_refused_up_front() {
+    let place = Place::new();
+    let input = |name: &str, text: &str| std::fs::write(place.at("input").join(name), text).unwrap();
+    place.deploy_built_in(&mlflow("visits"), &[CSV], &[]);
+    input("a.csv", "age,seen\n1,2\n");
+    let expected = "`a.csv`: the table has no column `visits`, which the model takes; it has 2, `age`, `seen`";
+    assert_refused(&place, &place.run(&[]), &[expected]);
+    input("a.csv", "visits,age,name\n2,30.5,Ann\n3,40,Bo\n");
+    // Another order is the same table; integers are numbers; an empty cell is no number.
+    input("b.csv", "name,age,visits\nCy,50,4\n,,5\n");
+    input("c.csv", "visits,age\n1,2\n");
+    input("d.csv", "visits,age,name\n1.5,2,Di\n");
+    input("e.csv", "visits,age,name\n");
+    input("f.csv", "visits,age,name\n1,2\n");
+    input("g.csv", "visits,age,name\n,2,Em\n");
+    let ran = place.run(&["--quiet"]).completed();
+    let rows = csv_rows(&ran.predictions());
+    assert_eq!(rows[0], ["file", "visits", "age", "name", "label", "probabilities.0", "probabilities.1"]);
+    let own: Vec<_> = rows[1..].iter().map(|row| row[..4].join("|")).collect();
+    assert_eq!(own, ["a.csv|2|30.5|Ann", "a.csv|3|40.0|Bo", "b.csv|4|50.0|Cy", "b.csv|5||"]);
+    let errors: Vec<_> = ran.errors().into_iter().map(|row| (row[0].clone(), row[4].clone())).collect();
+    for ((file, message), (name, expected)) in errors.iter().zip([
+        ("c.csv", "no column `name`, which the job's first table has"),
+        ("d.csv", "column `visits` holds numbers, and the model takes integers"),
+        ("e.csv", "no records"),
+        ("f.csv", "2 cells"),
+        ("g.csv", "row 1, column `visits`: it is empty"),
+    ]) {
+        assert!(file == name && message.contains(expected), "{expected}\n{errors:?}");
+    }
+    assert_eq!(errors.len(), 5);
+}
+
+#[test]
+fn columns_are_taken_in_their_order_or_by_a_tag() {
+    let place = Place::new();
+    let graph = mlflow("prices/model.onnx");
+    std::fs::write(place.at("input/a.csv"), "rooms,area,age,distance\n2,80.5,30,4.25\n").unwrap();
+    place.deploy_built_in(&mlflow("prices"), &[CSV], &[]);
+    let by_name = csv_rows(&place.run(&["--quiet"]).completed().predictions());
+    place.deploy_built_in(&graph, &[CSV], &[]);
+    let by_place = csv_rows(&place.run(&["--quiet", "--overwrite"]).completed().predictions());
+    assert_eq!((by_place[0][5].as_str(), &by_place[1]), ("variable", &by_name[1]));
+    // The record may have a column of a name that is added.
+    std::fs::write(place.at("input/a.csv"), "age,file,distance,variable,area,rooms\n30,x,4.25,y,80.5,2\n").unwrap();
+    std::fs::remove_dir_all(place.at("output")).unwrap();
+    let expected = "the model takes 4 columns, and the table has 6, `age`, `file`";
+    assert_refused(&place, &place.run(&[]), &[expected, "table_columns: a, b"]);
+    place.deploy_built_in(&graph, &[CSV], &["table_columns: rooms, area, age, distance"]);
+    let tagged = csv_rows(&place.run(&["--quiet"]).completed().predictions());
+    assert_eq!(tagged[0].join(","), "file_,age,file,distance,variable,area,rooms,variable_");
+    assert_eq!(tagged[1][7], by_name[1][5]);
+    place.deploy_built_in(&graph, &[CSV], &["table_columns: rooms, area"]);
+    std::fs::remove_dir_all(place.at("output")).unwrap();
+    assert_refused(&place, &place.run(&[]), &["tag `table_columns` is `rooms, area`; allowed is 4 columns"]);
+}
+
+#[test]
+fn a_resumed_job_keeps_the_columns_it_began_with() {
+    let place = Place::new();
+    let record = |name: &str, text: &str| std::fs::write(place.at("input").join(name), text).unwrap();
+    record("a.csv", "visits,age\n2,30.5\n");
+    record("b.csv", "visits,age\n2\n");
+    record("c.csv", "visits,age\n3,40.5\n");
+    let settings =
+        |threshold: &str| [CSV.to_owned(), "mini_batch_size: 1".into(), format!("error_threshold: {threshold}")];
+    let deploy = |threshold: &str| {
+        place.deploy_built_in(&mlflow("visits"), &settings(threshold).each_ref().map(String::as_str), &[]);
+    };
+    deploy("0");
+    assert_eq!(place.run(&[]).code, 1);
+    // What is the first table now has other columns; the job's own are those of its beginning.
+    record("a.csv", "visits,age,more\n2,30.5,1\n");
+    deploy("1");
+    let rows = csv_rows(&place.run(&["--resume", "--quiet"]).completed().predictions());
+    let own: Vec<_> = rows.iter().map(|row| row[..3].join(",")).collect();
+    assert_eq!(own, ["file,visits,age", "a.csv,2,30.5", "c.csv,3,40.5"]);
+}

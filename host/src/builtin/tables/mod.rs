@@ -122,34 +122,27 @@ impl Tables {
         }
         for (name, element) in wanted {
             let Some(field) = find(name) else { continue };
-            let fits = match (element, field.kind) {
-                (_, Kind::Text) => false,
-                (Element::I64, Kind::Number) => false,
-                _ => true,
-            };
-            if !fits {
-                let takes = element_name(element);
-                return Err(format!(
-                    "column `{name}` holds {}, and the model takes {takes}",
-                    records::plural(field.kind)
-                ));
+            // A column without any value counts as numbers: whether those are whole is asked of each batch.
+            if field.kind == Kind::Text {
+                return Err(format!("column `{name}` holds texts, and the model takes {}", element_name(element)));
             }
         }
         Ok(())
     }
 
-    /// The model's inputs for some records, filled up to the rows that it must be given.
+    /// The model's inputs for some records, filled up to the rows that it must be given. `before` is how many records of
+    /// the table came before them.
     ///
     /// # Errors
-    /// If a whole number is missing.
-    fn inputs(&self, batch: &Batch, fields: &[Field]) -> Result<Vec<Tensor>, String> {
+    /// If a whole number is missing or is none.
+    fn inputs(&self, batch: &Batch, fields: &[Field], before: usize) -> Result<Vec<Tensor>, String> {
         let tensors = match &self.inputs {
             Inputs::Together(port, names) => {
                 let all = || fields.iter().map(|field| field.name.clone()).collect();
-                vec![tensor(batch, &names.clone().unwrap_or_else(all), port)?]
+                vec![tensor(batch, &names.clone().unwrap_or_else(all), port, before)?]
             }
             Inputs::Apart(ports) => {
-                let one = |port: &Port| tensor(batch, std::slice::from_ref(&port.name), port);
+                let one = |port: &Port| tensor(batch, std::slice::from_ref(&port.name), port, before);
                 ports.iter().map(one).collect::<Result<_, _>>()?
             }
         };
@@ -175,7 +168,7 @@ fn width(port: &Port) -> Option<usize> {
 }
 
 /// These columns as an input.
-fn tensor(batch: &Batch, names: &[String], port: &Port) -> Result<Tensor, String> {
+fn tensor(batch: &Batch, names: &[String], port: &Port, before: usize) -> Result<Tensor, String> {
     let shape = if port.shape.len() == 1 { vec![batch.rows()] } else { vec![batch.rows(), names.len()] };
     if port.element == Element::F32 {
         let tensor = batch.tensor(names).map_err(|e| e.to_string())?;
@@ -184,27 +177,41 @@ fn tensor(batch: &Batch, names: &[String], port: &Port) -> Result<Tensor, String
     let mut numbers = vec![0; batch.rows() * names.len()];
     for (at, name) in names.iter().enumerate() {
         let column = batch.column(name).map_err(|e| e.to_string())?;
-        fill(&mut numbers, at, names.len(), column)?;
+        fill(&mut numbers, at, names.len(), column).map_err(|e| e.to_text(name, before))?;
     }
     Tensor::from_i64(shape, numbers).map_err(|e| e.to_string())
 }
 
 /// Puts a column of whole numbers or truth values in its place of each row.
-fn fill(numbers: &mut [i64], at: usize, width: usize, column: &Column) -> Result<(), String> {
-    if let Some(null) = column.nulls.first() {
-        return Err(format!(
-            "column `{}` is empty in row {} of a batch, and the model takes integers",
-            column.name,
-            null + 1
-        ));
+fn fill(numbers: &mut [i64], at: usize, width: usize, column: &Column) -> Result<(), NotWhole> {
+    if let Some(&null) = column.nulls.first() {
+        return Err(NotWhole::Empty(null));
     }
     let places = numbers.iter_mut().skip(at).step_by(width.max(1));
     match &column.cells {
         Cells::Integers(v) => places.zip(v).for_each(|(place, &cell)| *place = cell),
         Cells::Booleans(v) => places.zip(v).for_each(|(place, &cell)| *place = i64::from(cell)),
-        other => return Err(format!("column `{}` holds {}, and the model takes integers", column.name, other.kind())),
+        other => return Err(NotWhole::Kind(other.kind())),
     }
     Ok(())
+}
+
+/// Why a column is not of whole numbers: an empty cell, by its row of the batch, or another kind.
+enum NotWhole {
+    Empty(u32),
+    Kind(&'static str),
+}
+
+impl NotWhole {
+    fn to_text(&self, name: &str, before: usize) -> String {
+        match self {
+            NotWhole::Empty(row) => {
+                let row = before.saturating_add(*row as usize).saturating_add(1);
+                format!("row {row}, column `{name}`: it is empty, and the model takes integers")
+            }
+            NotWhole::Kind(kind) => format!("column `{name}` holds {kind}, and the model takes integers"),
+        }
+    }
 }
 
 /// As many rows as a model must be given, the last repeated; what comes of those is left out.

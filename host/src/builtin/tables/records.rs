@@ -12,7 +12,8 @@ pub(in super::super) struct Records {
 }
 
 impl Records {
-    pub(super) fn of(fields: &[Field]) -> Self {
+    /// The columns of a first table.
+    pub(in super::super) fn of(fields: &[Field]) -> Self {
         Self { columns: fields.iter().map(|f| (f.name.clone(), plural(f.kind).to_owned())).collect() }
     }
 

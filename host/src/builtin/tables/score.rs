@@ -61,10 +61,11 @@ async fn score_file(
     let fields = reader.table.as_ref().map(|table| table.fields().to_vec()).unwrap_or_default();
     tables.check(&fields).and_then(|()| records.check(&fields)).map_err(Failure::File)?;
     let bytes = instance.services.limits.tensor_bytes / 8;
-    let (mut made, mut waiting) = (Made::new(instance), VecDeque::new());
+    let (mut made, mut waiting, mut before) = (Made::new(instance), VecDeque::new(), 0);
     while let Some(batch) = reader.next(tables.rows, bytes).await? {
-        let inputs = tables.inputs(&batch, &fields).map_err(Failure::File)?;
+        let inputs = tables.inputs(&batch, &fields, before).map_err(Failure::File)?;
         let columns = records.columns(&batch).map_err(Failure::File)?;
+        before += batch.rows();
         let numbers = inputs.iter().map(crate::tensor::Tensor::byte_len).sum::<usize>();
         let results = instance.scorer.session.output_bytes(tables.rows);
         let held = instance.budget.take(numbers.saturating_add(results)).map_err(failure)?;
