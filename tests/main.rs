@@ -16,3 +16,4 @@ mod output;
 mod readme;
 mod scale;
 mod structure;
+mod tables;

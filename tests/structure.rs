@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// Each module with the modules that it may name.
-const MAY_NAME: [(&str, &[&str]); 14] = [
+const MAY_NAME: [(&str, &[&str]); 15] = [
     ("cli", &["store", "service", "deployment", "infer", "job", "output", "script", "fault", "vision"]),
     (
         "service",
@@ -13,12 +13,13 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
     ),
     ("job", &["deployment", "builtin", "script", "output", "store", "row", "fault"]),
     ("builtin", &["deployment", "script", "vision", "infer", "table", "tensor", "row", "fault"]),
-    ("script", &["vision", "infer", "tensor", "row", "cache", "fault"]),
+    ("script", &["vision", "infer", "table", "tensor", "row", "cache", "fault"]),
     ("deployment", &["tensor", "row", "fault"]),
-    ("output", &["tensor", "row", "fault"]),
+    ("output", &["table", "tensor", "row", "fault"]),
     ("vision", &["tensor", "row", "fault"]),
     ("infer", &["tensor", "row", "cache", "fault"]),
     ("store", &["tensor", "row", "fault"]),
+    ("table", &["tensor", "row", "fault"]),
     ("tensor", &[]),
     ("row", &[]),
     ("cache", &[]),

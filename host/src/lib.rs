@@ -19,9 +19,9 @@
 //!
 //! # The modules, in that order
 //! [`service`] holds the verbs that callers use; [`job`] runs; [`script`] is the sandbox, the only home of wasmtime,
-//! and [`builtin`] scores where there is no script;
-//! [`deployment`], [`vision`], [`infer`], [`output`] and [`store`] are leaves that never name each other; [`tensor`],
-//! [`row`] and [`fault`] are the words they share. Dependencies point downwards only.
+//! and [`builtin`] scores where there is no script; [`deployment`], [`vision`], [`infer`], [`output`] and [`store`] are
+//! leaves that never name each other; [`table`] has the formats that scripts and the output share; [`tensor`], [`row`] and
+//! [`fault`] are the words of all. Dependencies point downwards only.
 
 pub mod service;
 
@@ -35,6 +35,8 @@ pub mod infer;
 pub mod output;
 pub mod store;
 pub mod vision;
+
+pub mod table;
 
 pub mod cache;
 pub mod fault;

@@ -36,7 +36,7 @@ pub(crate) fn shared() -> Option<PathBuf> {
     if folder.is_dir() { Some(folder) } else { skip("shared", "there is no folder `shared` beside the checkout") }
 }
 
-/// Where the compiled scripts are: the examples, and the probe that tests let misbehave.
+/// Where the compiled scripts are: the examples, and the guests of the tests.
 pub(crate) fn scripts() -> Option<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match BUILT.get_or_init(build_scripts) {
@@ -52,12 +52,13 @@ fn build_scripts() -> Result<PathBuf, String> {
     };
     run(Command::new("plugins/build").arg("rust"))?;
     let target = "wasm32-wasip2";
-    let probe =
-        ["build", "--quiet", "--target-dir", "target", "--profile", "script", "--target", target, "-p", "probe"];
-    run(Command::new("cargo").args(probe))?;
+    let guests = ["--target-dir", "target", "--profile", "script", "--target", target, "-p", "probe", "-p", "tables"];
+    run(Command::new("cargo").args(["build", "--quiet"]).args(guests))?;
     let scripts = root().join("target/scripts");
-    let built = root().join("target").join(target).join("script/probe.wasm");
-    std::fs::copy(built, scripts.join("probe.wasm")).map_err(|e| e.to_string())?;
+    for guest in ["probe.wasm", "tables.wasm"] {
+        let built = root().join("target").join(target).join("script").join(guest);
+        std::fs::copy(built, scripts.join(guest)).map_err(|e| e.to_string())?;
+    }
     Ok(scripts)
 }
 

@@ -64,16 +64,38 @@ impl Backend for Cpu {
     }
 }
 
+/// The operators of `ai.onnx.ml`, which rten has none of; longer names of them begin or end with one of these.
+const CLASSICAL: [&str; 15] = [
+    "ArrayFeatureExtractor",
+    "Binarizer",
+    "CastMap",
+    "CategoryMapper",
+    "DictVectorizer",
+    "FeatureVectorizer",
+    "Imputer",
+    "LabelEncoder",
+    "Linear",
+    "Normalizer",
+    "OneHotEncoder",
+    "SVM",
+    "Scaler",
+    "TreeEnsemble",
+    "ZipMap",
+];
+
 fn load_error(path: &Path, error: &LoadError) -> InferError {
     // Its text holds its cause already.
-    let reason = error.to_string();
+    let mut reason = error.to_string();
     match error.kind() {
-        LoadErrorKind::OperatorInvalid => InferError::Unsupported {
-            backend: NAME,
-            node: error.node().unwrap_or("without a name").to_owned(),
-            operation: reason.split(" operator").next().filter(|word| !word.contains(' ')).unwrap_or("unknown").into(),
-            reason,
-        },
+        LoadErrorKind::OperatorInvalid => {
+            let operation = reason.split(" operator").next().filter(|word| !word.contains(' ')).unwrap_or("unknown");
+            let operation = operation.to_owned();
+            if CLASSICAL.iter().any(|classical| operation.contains(classical)) {
+                reason.push_str("\nhint: `device: onnxruntime` runs what scikit-learn and gradient boosting export");
+            }
+            let node = error.node().unwrap_or("without a name").to_owned();
+            InferError::Unsupported { backend: NAME, node, operation, reason }
+        }
         LoadErrorKind::UnknownFileType => {
             InferError::Invalid { path: path.into(), reason: "it begins like none".into() }
         }

@@ -127,7 +127,13 @@ fn ports(outlets: &[Outlet], kind: &str) -> Result<Vec<Port>, InferError> {
     let port = |outlet: &Outlet| {
         let name = outlet.name().to_owned();
         let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
-            return Err(unsupported(&name, kind, &outlet.dtype().to_string()));
+            let mut error = unsupported(&name, kind, &outlet.dtype().to_string());
+            if let InferError::Unsupported { reason, .. } = &mut error {
+                reason.push_str(
+                    "\nhint: a scikit-learn classifier is converted without maps by `options={'zipmap': False}`",
+                );
+            }
+            return Err(error);
         };
         let element = match ty {
             TensorElementType::Float32 => Element::F32,

@@ -6,13 +6,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::azure::field;
 use super::disk::Part;
 use super::format::Schema;
 use super::journal::{self, Counts, Lengths, Record};
 use super::open::{HIDDEN, Lock};
 use super::{Done, Format, OutputError, OutputOptions, staged};
 use crate::row::Rows;
+use crate::table::write::delimited::field;
 
 /// The first lines of the two tables.
 pub(super) const ERROR_HEADER: &[u8] = b"file,mini_batch,attempts,kind,message\n";

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::OutputError;
 use crate::row::{Column, Rows};
+use crate::table::write::{csv, delimited, jsonl};
 
 /// How the predictions file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,9 +84,9 @@ impl Format {
     /// Appends rows, which are the `first` or not, to the part of the predictions.
     pub(super) fn write(self, rows: &Rows, first: bool, out: &mut Vec<u8>) {
         match self {
-            Format::Azure => super::azure::write(rows, out),
-            Format::Csv => super::csv::write(rows, first, out),
-            Format::Jsonl => super::jsonl::write(rows, out),
+            Format::Azure => delimited::azure(rows, out),
+            Format::Csv => csv::write(rows, first, out),
+            Format::Jsonl => jsonl::write(rows, out),
             #[cfg(feature = "parquet")]
             Format::Parquet => super::parquet::write_block(rows, out),
             #[cfg(not(feature = "parquet"))]

@@ -8,17 +8,13 @@
 //! whose last whole line says how much of each part is true (`journal`); `commit` appends, `finish` turns the
 //! parts into the final files.
 
-mod azure;
-mod cells;
 mod commit;
 #[cfg(test)]
 mod crash;
-mod csv;
 mod disk;
 mod finish;
 mod format;
 mod journal;
-mod jsonl;
 mod open;
 #[cfg(feature = "parquet")]
 mod parquet;

@@ -8,22 +8,14 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
-use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int64Type};
-use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
-use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
-use parquet::schema::types::{Type, TypePtr};
+use parquet::data_type::ByteArray;
+use parquet::file::writer::SerializedFileWriter;
 
+use super::OutputError;
 use super::disk::{self, Part};
-use super::format::{Schema, SchemaColumn};
-use super::{OutputError, cells};
+use super::format::Schema;
 use crate::row::{Cells, Rows};
-
-/// Rows and bytes after which a row group ends: what readers take at a time, and what is held in memory here, plus
-/// one block.
-const GROUP_ROWS: usize = 1 << 17;
-const GROUP_BYTES: u64 = 64 << 20;
+use crate::table::write::parquet::{GROUP_BYTES, GROUP_ROWS, Gathered, Group, Values, io_error, properties, tree};
 
 /// Appends one block: its length in bytes, the number of rows, then for each column its nulls and its cells, all
 /// little-endian, texts behind their lengths. A column that is null throughout has no cells there: they are of a type
@@ -57,23 +49,23 @@ pub(super) fn write_block(rows: &Rows, out: &mut Vec<u8>) {
 pub(super) fn convert(part: &Part, to: &Path, schema: Option<&Schema>) -> Result<(), OutputError> {
     let fail = |source| OutputError::from_io("write", to, source);
     let columns = schema.map_or(&[][..], |schema| &schema.0);
-    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-    let tree = tree(columns).map_err(|error| fail(io_error(error)))?;
+    let named = || columns.iter().map(|column| (column.name.as_str(), column.kind.as_str()));
+    let tree = tree(named()).map_err(|error| fail(io_error(error)))?;
     disk::remove(to)?;
     let file = File::create(to).map_err(fail)?;
     let mut writer =
-        SerializedFileWriter::new(&file, tree, Arc::new(properties)).map_err(|error| fail(io_error(error)))?;
+        SerializedFileWriter::new(&file, tree, Arc::new(properties())).map_err(|error| fail(io_error(error)))?;
     let mut blocks = Blocks::open(part)?;
-    let mut group = Group::new(columns);
+    let mut group = Group::new(named().map(|(_, kind)| kind));
     let mut bytes = 0;
     loop {
         let block = blocks.next(&mut group)?;
         bytes += block.unwrap_or(0);
-        let full = group.rows >= GROUP_ROWS || bytes >= GROUP_BYTES;
+        let full = group.rows >= GROUP_ROWS || bytes >= GROUP_BYTES as u64;
         if group.rows > 0 && (full || block.is_none()) {
             let written = writer.next_row_group().and_then(|to| group.write(to));
             written.map_err(|error| fail(io_error(error)))?;
-            group = Group::new(columns);
+            group = Group::new(named().map(|(_, kind)| kind));
             bytes = 0;
         }
         if block.is_none() {
@@ -82,79 +74,6 @@ pub(super) fn convert(part: &Part, to: &Path, schema: Option<&Schema>) -> Result
     }
     writer.close().map_err(|error| fail(io_error(error)))?;
     disk::sync_file(to, &file)
-}
-
-/// The schema as Parquet has it.
-fn tree(columns: &[SchemaColumn]) -> Result<TypePtr, ParquetError> {
-    let names = cells::names(columns.iter().map(|column| column.name.as_str()));
-    let field = |(name, column): (&std::borrow::Cow<'_, str>, &SchemaColumn)| {
-        let (physical, logical) = match column.kind.as_str() {
-            "booleans" => (Physical::BOOLEAN, None),
-            "integers" => (Physical::INT64, None),
-            "numbers" => (Physical::DOUBLE, None),
-            // Texts, and columns that never had a cell.
-            _ => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
-        };
-        let field = Type::primitive_type_builder(name, physical).with_logical_type(logical);
-        field.with_repetition(Repetition::OPTIONAL).build().map(Arc::new)
-    };
-    let fields = names.iter().zip(columns).map(field).collect::<Result<Vec<_>, _>>()?;
-    Ok(Arc::new(Type::group_type_builder("rows").with_fields(fields).build()?))
-}
-
-/// The cells of one column that are not null, and for each row whether there is one.
-struct Gathered {
-    levels: Vec<i16>,
-    values: Values,
-}
-
-enum Values {
-    Booleans(Vec<bool>),
-    Integers(Vec<i64>),
-    Numbers(Vec<f64>),
-    Texts(Vec<ByteArray>),
-}
-
-/// A row group that is being gathered.
-struct Group {
-    columns: Vec<Gathered>,
-    rows: usize,
-}
-
-impl Group {
-    fn new(columns: &[SchemaColumn]) -> Self {
-        let values = |column: &SchemaColumn| match column.kind.as_str() {
-            "booleans" => Values::Booleans(Vec::new()),
-            "integers" => Values::Integers(Vec::new()),
-            "numbers" => Values::Numbers(Vec::new()),
-            _ => Values::Texts(Vec::new()),
-        };
-        let columns = columns.iter().map(|c| Gathered { levels: Vec::new(), values: values(c) }).collect();
-        Self { columns, rows: 0 }
-    }
-
-    fn write(&self, mut to: SerializedRowGroupWriter<'_, &File>) -> Result<(), ParquetError> {
-        for column in &self.columns {
-            let levels = &column.levels;
-            match &column.values {
-                Values::Booleans(v) => write_column::<BoolType>(&mut to, v, levels)?,
-                Values::Integers(v) => write_column::<Int64Type>(&mut to, v, levels)?,
-                Values::Numbers(v) => write_column::<DoubleType>(&mut to, v, levels)?,
-                Values::Texts(v) => write_column::<ByteArrayType>(&mut to, v, levels)?,
-            }
-        }
-        to.close().map(|_| ())
-    }
-}
-
-fn write_column<T: DataType>(
-    to: &mut SerializedRowGroupWriter<'_, &File>,
-    values: &[T::T],
-    levels: &[i16],
-) -> Result<(), ParquetError> {
-    let mut column = to.next_column()?.ok_or_else(|| ParquetError::General("too few columns".to_owned()))?;
-    column.typed::<T>().write_batch(values, Some(levels), None)?;
-    column.close()
 }
 
 /// Reads a part block by block. It is ours, and durable, and still every length in it is checked.
@@ -184,7 +103,7 @@ impl<'p> Blocks<'p> {
         if len <= self.file.limit() {
             (&mut self.file).take(len).read_to_end(&mut self.block).map_err(fail)?;
             let mut rest = self.block.as_slice();
-            if group.add(&mut rest).is_some() && rest.is_empty() {
+            if add(group, &mut rest).is_some() && rest.is_empty() {
                 return Ok(Some(len));
             }
         }
@@ -193,40 +112,38 @@ impl<'p> Blocks<'p> {
     }
 }
 
-impl Group {
-    /// Adds the rows of a block; none if it does not add up.
-    fn add(&mut self, from: &mut &[u8]) -> Option<()> {
-        let rows = number(from)?;
-        for Gathered { levels, values } in &mut self.columns {
-            let first = levels.len();
-            // Every cell takes a byte at least, or a null's four, so a false count cannot make us set aside more than the block.
-            levels.resize(first.checked_add(rows.min(from.len()))?, 1);
-            for _ in 0..number(from)? {
-                let null = u32::from_le_bytes(from.split_off(..4)?.try_into().ok()?);
-                *levels.get_mut(first.checked_add(null as usize)?)? = 0;
-            }
-            let levels = levels.get(first..first.checked_add(rows)?)?;
-            if levels.iter().all(|&level| level == 0) {
-                continue;
-            }
-            match values {
-                Values::Booleans(v) => v.extend(kept(levels, from.split_off(..rows)?.iter().map(|&b| b != 0))),
-                Values::Integers(v) => v.extend(kept(levels, words(from, rows)?.map(i64::from_le_bytes))),
-                Values::Numbers(v) => v.extend(kept(levels, words(from, rows)?.map(f64::from_le_bytes))),
-                Values::Texts(v) => {
-                    for level in levels {
-                        let len = number(from)?;
-                        let text = from.split_off(..len)?;
-                        if *level == 1 {
-                            v.push(ByteArray::from(text.to_vec()));
-                        }
+/// Adds the rows of a block; none if it does not add up.
+fn add(group: &mut Group, from: &mut &[u8]) -> Option<()> {
+    let rows = number(from)?;
+    for Gathered { levels, values } in &mut group.columns {
+        let first = levels.len();
+        // Every cell takes a byte at least, or a null's four, so a false count cannot make us set aside more than the block.
+        levels.resize(first.checked_add(rows.min(from.len()))?, 1);
+        for _ in 0..number(from)? {
+            let null = u32::from_le_bytes(from.split_off(..4)?.try_into().ok()?);
+            *levels.get_mut(first.checked_add(null as usize)?)? = 0;
+        }
+        let levels = levels.get(first..first.checked_add(rows)?)?;
+        if levels.iter().all(|&level| level == 0) {
+            continue;
+        }
+        match values {
+            Values::Booleans(v) => v.extend(kept(levels, from.split_off(..rows)?.iter().map(|&b| b != 0))),
+            Values::Integers(v) => v.extend(kept(levels, words(from, rows)?.map(i64::from_le_bytes))),
+            Values::Numbers(v) => v.extend(kept(levels, words(from, rows)?.map(f64::from_le_bytes))),
+            Values::Texts(v) => {
+                for level in levels {
+                    let len = number(from)?;
+                    let text = from.split_off(..len)?;
+                    if *level == 1 {
+                        v.push(ByteArray::from(text.to_vec()));
                     }
                 }
             }
         }
-        self.rows += rows;
-        Some(())
     }
+    group.rows += rows;
+    Some(())
 }
 
 /// The cells of rows that have one.
@@ -241,17 +158,6 @@ fn number(from: &mut &[u8]) -> Option<usize> {
 fn words<'a>(from: &mut &'a [u8], count: usize) -> Option<impl Iterator<Item = [u8; 8]> + use<'a>> {
     let (words, _) = from.split_off(..count.checked_mul(8)?)?.as_chunks::<8>();
     Some(words.iter().copied())
-}
-
-/// A full disk stays a full disk, however the library wraps it.
-fn io_error(error: ParquetError) -> std::io::Error {
-    match error {
-        ParquetError::External(cause) => match cause.downcast::<std::io::Error>() {
-            Ok(error) => *error,
-            Err(cause) => std::io::Error::other(cause),
-        },
-        other => std::io::Error::other(other),
-    }
 }
 
 #[cfg(test)]

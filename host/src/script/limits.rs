@@ -68,7 +68,7 @@ impl ResourceLimiter for MemoryLimits {
     }
 }
 
-/// Bytes of tensors and pictures that one instance may hold on the host.
+/// Bytes of tensors, pictures and tables that one instance may hold on the host.
 #[derive(Debug)]
 pub(crate) struct Budget {
     held: AtomicUsize,
@@ -80,13 +80,18 @@ impl Budget {
         Arc::new(Self { held: AtomicUsize::new(0), limit })
     }
 
+    /// How much there is left.
+    pub(crate) fn free(&self) -> usize {
+        self.limit.saturating_sub(self.held.load(Ordering::Relaxed))
+    }
+
     /// Takes `bytes` until the result is dropped, or says how much there is.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Result<Arc<Held>, String> {
         let update = |held: usize| held.checked_add(bytes).filter(|&all| all <= self.limit);
         match self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update) {
             Ok(_) => Ok(Arc::new(Held { budget: Arc::clone(self), bytes })),
             Err(held) => Err(format!(
-                "tensors and pictures of {bytes} bytes more than the {held} held pass limits.tensors, which is {}",
+                "tensors, pictures and tables of {bytes} bytes more than the {held} held pass limits.tensors, which is {}",
                 self.limit
             )),
         }

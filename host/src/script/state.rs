@@ -1,7 +1,7 @@
 //! What one instance's store holds on the host's side.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -35,6 +35,10 @@ pub(crate) struct State {
     /// Nanoseconds of the device in this call.
     pub(crate) device_ns: Arc<AtomicU64>,
     pub(crate) retired: bool,
+    /// The folder behind [`GUEST_OUTPUT`].
+    pub(crate) output: Option<PathBuf>,
+    /// Counts the tables that are open: one reference each, and this one.
+    pub(crate) open_tables: Arc<()>,
     random: Seeded,
 }
 
@@ -72,6 +76,8 @@ impl State {
             call: CallState { mini_batch: 0, attempt: 0, deadline: Instant::now(), files: HashMap::new() },
             device_ns: Arc::default(),
             retired: false,
+            output: output.map(Path::to_owned),
+            open_tables: Arc::default(),
             random,
             services,
         })

@@ -46,7 +46,7 @@ impl From<&LoadError> for Failure {
 
 impl State {
     /// A file of the mini-batch by the path that the guest was given.
-    fn file(&self, guest_path: &str) -> Result<(Place, PathBuf), Failure> {
+    pub(super) fn file(&self, guest_path: &str) -> Result<(Place, PathBuf), Failure> {
         let Some(&index) = self.call.files.get(guest_path) else {
             let path = crate::script::printable(guest_path.as_bytes());
             return Err(permanent(format!("`{path}` is not a file of the mini-batch")));

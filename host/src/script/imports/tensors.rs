@@ -97,7 +97,10 @@ async fn numbers_of(source: Source, steps: Vec<Step>) -> Result<Tensor, Failure>
 /// Elements beyond which numbers are worked on beside the script's thread, so that its deadline can end the wait.
 const LARGE: usize = 1 << 20;
 
-async fn compute<T: Send + 'static>(large: bool, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub(super) async fn compute<T: Send + 'static>(
+    large: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
     if !large {
         return Ok(work());
     }

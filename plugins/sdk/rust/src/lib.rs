@@ -25,6 +25,7 @@
 //! the next attempt begins with `init` on a fresh one.
 
 mod output;
+mod table;
 
 #[doc(hidden)]
 pub mod bindings {
@@ -42,10 +43,11 @@ pub use bindings::scorehost::script::context;
 pub use bindings::scorehost::script::images::{self, Filter, Image, Layout, Recipe};
 pub use bindings::scorehost::script::log::{self, Level};
 pub use bindings::scorehost::script::models::{Model, Port};
-pub use bindings::scorehost::script::tables::{self, Batch, Table, Writer};
+pub use bindings::scorehost::script::tables::{Field, Kind, Writer};
 pub use bindings::scorehost::script::tensors::{Element, Largest, Tensor, concatenate, stack};
-pub use bindings::scorehost::script::types::Failure;
+pub use bindings::scorehost::script::types::{Cells, Column, Failure};
 pub use output::{Cell, Output, Row};
+pub use table::{Batch, Table};
 
 /// What `init` and `run` return.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;

@@ -6,7 +6,7 @@ use super::cells::{Cell, cursors, names};
 use crate::row::Rows;
 
 /// Appends the rows. JSON has no number for NaN and the infinities: they are `null`, as empty cells are.
-pub(super) fn write(rows: &Rows, out: &mut Vec<u8>) {
+pub(crate) fn write(rows: &Rows, out: &mut Vec<u8>) {
     let keys: Vec<Vec<u8>> = names(rows.columns().iter().map(|c| c.name.as_str()))
         .iter()
         .map(|name| serde_json::to_vec(name).expect("any text is a JSON string; this is a bug"))

@@ -1,4 +1,5 @@
-//! The format of Azure's batch endpoints: separated by spaces, no header, quotes where needed.
+//! Rows separated by a delimiter, with quotes where needed; by spaces and without a header, the format of Azure's batch
+//! endpoints.
 //!
 //! Byte for byte what `pandas.DataFrame.to_csv(header=None, index=None, sep=" ")` writes, with one exception: a lone
 //! carriage return is quoted, as Python's own writer does since 3.13.
@@ -8,8 +9,8 @@ use std::fmt::Write;
 use super::cells::{Cell, cursors};
 use crate::row::Rows;
 
-/// Appends the rows.
-pub(super) fn write(rows: &Rows, out: &mut Vec<u8>) {
+/// Appends the rows as Azure's batch endpoints do.
+pub(crate) fn azure(rows: &Rows, out: &mut Vec<u8>) {
     delimited(rows, b' ', out);
 }
 
@@ -45,7 +46,7 @@ pub(super) fn delimited(rows: &Rows, delimiter: u8, out: &mut Vec<u8>) {
 
 /// Appends one field, in quotes if it would not read back without; an empty one that is `alone` on its line would
 /// read as no line.
-pub(super) fn field(text: &str, delimiter: u8, alone: bool, out: &mut Vec<u8>) {
+pub(crate) fn field(text: &str, delimiter: u8, alone: bool, out: &mut Vec<u8>) {
     let special = |b: u8| b == delimiter || matches!(b, b'"' | b'\n' | b'\r');
     if !(text.bytes().any(special) || alone && text.is_empty()) {
         out.extend_from_slice(text.as_bytes());
@@ -97,8 +98,8 @@ mod tests {
     use crate::row::{Cells, Column};
 
     /// What pandas wrote: `tests/reference/pandas/make.py`.
-    const FLOATS: &str = include_str!("../../../tests/reference/pandas/floats.txt");
-    const TABLES: &str = include_str!("../../../tests/reference/pandas/tables.json");
+    const FLOATS: &str = include_str!("../../../../tests/reference/pandas/floats.txt");
+    const TABLES: &str = include_str!("../../../../tests/reference/pandas/tables.json");
 
     #[test]
     fn floats_are_written_as_python_writes_them() {
@@ -122,7 +123,7 @@ mod tests {
             let columns = table["columns"].as_array().unwrap().iter().map(column).collect();
             let rows = Rows::new(columns, 1000).unwrap();
             let (mut azure, mut csv) = (Vec::new(), Vec::new());
-            write(&rows, &mut azure);
+            super::azure(&rows, &mut azure);
             super::super::csv::write(&rows, true, &mut csv);
             assert_eq!(String::from_utf8(azure).unwrap(), table["azure"].as_str().unwrap(), "{name}");
             assert_eq!(String::from_utf8(csv).unwrap(), table["csv"].as_str().unwrap(), "{name}");
