@@ -417,7 +417,7 @@ fn what_is_not_a_script_of_this_contract_is_refused_in_plain_words() {
     let mut other_version = built.clone();
     for interface in ["script", "types", "images", "models", "tensors"] {
         let name = |version: &str| format!("scorehost:script/{interface}@{version}");
-        other_version = patched(&other_version, &name("0.1.0"), &name("0.2.0"));
+        other_version = patched(&other_version, &name("0.2.0"), &name("0.3.0"));
     }
     let foreign = patched(&built, "scorehost:script", "elsewhere:script");
     let needs_network = patched(&built, "wasi:cli/environment", "wasi:http/environmen");
@@ -426,11 +426,16 @@ fn what_is_not_a_script_of_this_contract_is_refused_in_plain_words() {
         (
             "empty component",
             b"\0asm\x0d\0\x01\0",
-            "it exports nothing, not `scorehost:script/script@0.1.0`",
+            "it exports nothing, not `scorehost:script/script@0.2.0`",
             "`scoring-script` world",
         ),
-        ("foreign", &foreign, "it exports `elsewhere:script/script@0.1.0`, not", "`scoring-script` world"),
-        ("other version", &other_version, "was built for contract 0.2.0; this host speaks 0.1.0", "rebuild the script"),
+        ("foreign", &foreign, "it exports `elsewhere:script/script@0.2.0`, not", "`scoring-script` world"),
+        (
+            "other version",
+            &other_version,
+            "was built for contract 0.3.0; this host speaks 0.2.0 and 0.1.0",
+            "rebuild the script",
+        ),
         (
             "other import",
             &needs_network,

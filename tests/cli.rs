@@ -32,7 +32,7 @@ fn said(place: &Place, arguments: &[&str]) -> String {
 #[test]
 fn help_is_what_it_was() {
     let place = Place::new();
-    for verb in ["", "run", "check", "devices", "bench", "demo"] {
+    for verb in ["", "new", "build", "run", "check", "devices", "bench", "demo"] {
         let arguments: Vec<_> = [verb, "--help"].into_iter().filter(|a| !a.is_empty()).collect();
         let name = if verb.is_empty() { "help.txt".to_owned() } else { format!("help-{verb}.txt") };
         let text = said(&place, &arguments);
@@ -46,7 +46,15 @@ fn refusals_are_what_they_were() {
     let place = Place::new();
     std::fs::write(place.at("input/a.txt"), "a").unwrap();
     std::fs::write(place.at("script.wasm"), "not wasm").unwrap();
+    ["project", "several"].iter().for_each(|folder| std::fs::create_dir(place.at(folder)).unwrap());
+    ["project/script.py", "several/script.js", "several/go.mod"]
+        .iter()
+        .for_each(|f| std::fs::write(place.at(f), "").unwrap());
     let files = [
+        (
+            "project/deployment.yml",
+            "name: a\ntype: model\ncode_configuration: {code: ., scoring_script: project.wasm}\n",
+        ),
         ("unknown-key.yml", "name: a\ntype: model\nsettings:\n  mini_batch_sise: 3\n"),
         ("wrong-type.yml", "name: a\ntype: model\nsettings:\n  mini_batch_size: many\n"),
         ("no-script.yml", "name: a\ntype: model\n"),
@@ -80,6 +88,14 @@ fn refusals_are_what_they_were() {
         "check lost.wasm",
         "check script.wasm",
         "check unknown-key.yml",
+        "run -f project/deployment.yml -i input -o output",
+        "new --lang rust 2nd",
+        "new --lang rust project",
+        "new --lang rust fresh --model lost.onnx",
+        "new --lang cobol fresh",
+        "build",
+        "build project --output project/script.py",
+        "build several",
     ];
     let said: Vec<_> = lines.map(|line| said(&place, &line.split_whitespace().collect::<Vec<_>>())).to_vec();
     for text in &said {
@@ -100,9 +116,11 @@ fn every_golden_file_is_compared() {
     names.sort();
     let known = [
         "help-bench.txt",
+        "help-build.txt",
         "help-check.txt",
         "help-demo.txt",
         "help-devices.txt",
+        "help-new.txt",
         "help-run.txt",
         "help.txt",
         "refusals.txt",

@@ -1,16 +1,21 @@
 //! Scenarios: the command line and real scripts against real folders. What a test needs and does not find is skipped
-//! with a printed reason, and is a failure under `CI`, or where `REQUIRE` names it (`scripts`, `shared`, `gpu`,
-//! `onnxruntime`, `python`).
+//! with a printed reason, and is a failure under `CI`, or where `REQUIRE` names it (`scripts`, `shared`, `gpu`, `go`, `c`,
+//! `onnxruntime`, `python`, `javascript`).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 
+mod authors;
 mod bad_input;
 mod builtin;
 mod cli;
+mod compile;
+mod contract;
 mod durability;
+mod languages;
 mod misbehaviour;
+mod nn;
 mod numbers;
 mod output;
 mod readme;

@@ -5,11 +5,24 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// Each module with the modules that it may name.
-const MAY_NAME: [(&str, &[&str]); 15] = [
-    ("cli", &["store", "service", "deployment", "infer", "job", "output", "script", "fault", "vision"]),
+const MAY_NAME: [(&str, &[&str]); 16] = [
+    ("cli", &["store", "service", "deployment", "infer", "job", "output", "project", "script", "fault", "vision"]),
     (
         "service",
-        &["job", "deployment", "builtin", "script", "infer", "output", "store", "vision", "tensor", "cache", "fault"],
+        &[
+            "job",
+            "deployment",
+            "builtin",
+            "script",
+            "infer",
+            "output",
+            "store",
+            "project",
+            "vision",
+            "tensor",
+            "cache",
+            "fault",
+        ],
     ),
     ("job", &["deployment", "builtin", "script", "output", "store", "row", "fault"]),
     ("builtin", &["deployment", "script", "vision", "infer", "table", "tensor", "row", "fault"]),
@@ -19,6 +32,7 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
     ("vision", &["tensor", "row", "fault"]),
     ("infer", &["tensor", "row", "cache", "fault"]),
     ("store", &["tensor", "row", "fault"]),
+    ("project", &["cache", "fault"]),
     ("table", &["tensor", "row", "fault"]),
     ("tensor", &[]),
     ("row", &[]),

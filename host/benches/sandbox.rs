@@ -15,7 +15,9 @@ use scorehost::infer::Backend;
 use scorehost::infer::cpu::Cpu;
 use scorehost::infer::device::threads;
 use scorehost::infer::session::Session;
-use scorehost::script::{Call, CompileCache, Engine, Instance, InstanceLimits, Level, Models, Script, Services};
+use scorehost::script::{
+    Call, CompileCache, Compiler, Engine, Instance, InstanceLimits, Level, Models, Script, Services,
+};
 use scorehost::tensor::Tensor;
 use scorehost::vision::ahead::{Loader, Place};
 use scorehost::vision::{Limits, Recipe};
@@ -31,7 +33,7 @@ fn demo() -> PathBuf {
 
 fn script(engine: &Engine, name: &str) -> Script {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/scripts").join(name);
-    Script::open(engine, &CompileCache::none(), &path).unwrap()
+    Script::open(engine, &CompileCache::none(Compiler::in_process()), &path).unwrap()
 }
 
 /// The demo's pictures, as many times over as fill a mini-batch of `count`.

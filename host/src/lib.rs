@@ -19,9 +19,10 @@
 //!
 //! # The modules, in that order
 //! [`service`] holds the verbs that callers use; [`job`] runs; [`script`] is the sandbox, the only home of wasmtime,
-//! and [`builtin`] scores where there is no script; [`deployment`], [`vision`], [`infer`], [`output`] and [`store`] are
-//! leaves that never name each other; [`table`] has the formats that scripts and the output share; [`tensor`], [`row`] and
-//! [`fault`] are the words of all. Dependencies point downwards only.
+//! and [`builtin`] scores where there is no script; [`deployment`], [`vision`], [`infer`], [`output`], [`store`] and
+//! [`project`], which makes and builds script projects, are leaves that never name each other; [`table`] has the formats
+//! that scripts and the output share; [`tensor`], [`row`] and [`fault`] are the words of all. Dependencies point
+//! downwards only.
 
 pub mod service;
 
@@ -33,6 +34,7 @@ pub mod script;
 pub mod deployment;
 pub mod infer;
 pub mod output;
+pub mod project;
 pub mod store;
 pub mod vision;
 

@@ -36,7 +36,7 @@ pub(crate) fn shared() -> Option<PathBuf> {
     if folder.is_dir() { Some(folder) } else { skip("shared", "there is no folder `shared` beside the checkout") }
 }
 
-/// Where the compiled scripts are: the examples, and the guests of the tests.
+/// Where the compiled scripts are: the examples, and the guests that only tests run.
 pub(crate) fn scripts() -> Option<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match BUILT.get_or_init(build_scripts) {
@@ -52,12 +52,12 @@ fn build_scripts() -> Result<PathBuf, String> {
     };
     run(Command::new("plugins/build").arg("rust"))?;
     let target = "wasm32-wasip2";
-    let guests = ["--target-dir", "target", "--profile", "script", "--target", target, "-p", "probe", "-p", "tables"];
-    run(Command::new("cargo").args(["build", "--quiet"]).args(guests))?;
+    let guests = ["build", "--quiet", "--target-dir", "target", "--profile", "script", "--target", target];
+    run(Command::new("cargo").args(guests).args(["-p", "probe", "-p", "nn", "-p", "tables"]))?;
     let scripts = root().join("target/scripts");
-    for guest in ["probe.wasm", "tables.wasm"] {
-        let built = root().join("target").join(target).join("script").join(guest);
-        std::fs::copy(built, scripts.join(guest)).map_err(|e| e.to_string())?;
+    for name in ["probe.wasm", "nn.wasm", "tables.wasm"] {
+        let built = root().join("target").join(target).join("script").join(name);
+        std::fs::copy(built, scripts.join(name)).map_err(|e| e.to_string())?;
     }
     Ok(scripts)
 }

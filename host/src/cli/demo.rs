@@ -11,7 +11,7 @@ use scorehost::service::RunRequest;
 
 use super::gallery::{self, Row};
 use super::run::{code_of, print_summary, shown, watched};
-use super::{DeviceName, NamedArgs, note, say};
+use super::{DeviceName, NamedArgs, compiler, note, say};
 
 #[derive(Args)]
 pub(crate) struct DemoArgs {
@@ -40,6 +40,7 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<u8> {
         device: Some(args.device.into()),
         named: args.named.named(),
         existing: Existing::Overwrite,
+        compiler: compiler()?,
     };
     let outcome = watched(&request, false)?;
     if outcome.end == End::Completed {

@@ -7,17 +7,21 @@ mod demo;
 mod devices;
 mod gallery;
 mod progress;
+mod project;
 mod report;
 mod run;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use scorehost::fault::Fault;
 use scorehost::infer::Precision;
 use scorehost::infer::device::{Device, Named};
+use scorehost::script::compile;
+use scorehost::script::{CompileLimits, Compiler};
 use scorehost::service::ServiceError;
 
 /// Scores folders of files with sandboxed WebAssembly scripts.
@@ -30,6 +34,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Make a script project: a script, its deployment, and what to do next
+    New(project::NewArgs),
+    /// Build a project's script to the component that its deployment names
+    Build(project::BuildArgs),
     /// Score a folder with a deployment
     Run(run::RunArgs),
     /// Say what a script or a deployment is, and whether it would run
@@ -40,6 +48,9 @@ enum Verb {
     Bench(bench::BenchArgs),
     /// Build the example scripts and score the bundled pictures
     Demo(demo::DemoArgs),
+    /// What `run` and `check` start to compile a script: a component on stdin, code on stdout
+    #[command(name = compile::VERB, hide = true)]
+    Compile(CompileArgs),
 }
 
 /// What is named beside the device.
@@ -64,6 +75,30 @@ impl NamedArgs {
             precision: self.precision.map(Into::into),
         }
     }
+}
+
+#[derive(Args)]
+struct CompileArgs {
+    seconds: u32,
+    mib: u32,
+}
+
+/// This very program, in a process of its own: also where its file was replaced since it was started.
+fn compiler() -> anyhow::Result<Compiler> {
+    let standard = CompileLimits::default();
+    let limits = CompileLimits {
+        seconds: limit("SCOREHOST_COMPILE_SECONDS", standard.seconds)?,
+        mib: limit("SCOREHOST_COMPILE_MIB", standard.mib)?,
+    };
+    let itself = Path::new("/proc/self/exe");
+    let program = if itself.exists() { itself.to_owned() } else { std::env::current_exe()? };
+    Ok(Compiler::child(program, limits))
+}
+
+fn limit(variable: &str, standard: u32) -> anyhow::Result<u32> {
+    let Some(text) = std::env::var_os(variable).filter(|text| !text.is_empty()) else { return Ok(standard) };
+    let number = text.to_str().and_then(|text| text.parse().ok()).filter(|&n| n > 0);
+    number.with_context(|| format!("`{variable}` is {text:?}, not a number above 0"))
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -111,11 +146,14 @@ const INTERRUPTED: u8 = 130;
 /// Runs the command line to its exit code.
 pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().verb {
+        Verb::New(args) => project::new(&args),
+        Verb::Build(args) => project::build(&args),
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Devices(args) => devices::devices(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::demo(&args),
+        Verb::Compile(CompileArgs { seconds, mib }) => Ok(compile::compile_stdin(&CompileLimits { seconds, mib })),
     };
     match done {
         Ok(code) => code.into(),

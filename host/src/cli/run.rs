@@ -12,7 +12,7 @@ use scorehost::service::{self, Outcome, RunRequest};
 
 use super::gallery;
 use super::progress::Watcher;
-use super::{COMPLETED, DeviceName, FAILED, INTERRUPTED, NamedArgs, note, say};
+use super::{COMPLETED, DeviceName, FAILED, INTERRUPTED, NamedArgs, compiler, note, say};
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
@@ -71,6 +71,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
             (_, true) => Existing::Resume,
             _ => Existing::Refuse,
         },
+        compiler: compiler()?,
     };
     // Read first: a job should not run for hours before it finds no labels.
     let labels = args.labels.as_deref().map(gallery::read_labels).transpose()?.unwrap_or_default();

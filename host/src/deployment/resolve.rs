@@ -16,6 +16,9 @@ use super::value::{self, Value};
 use super::yaml::{Node, Scalar, Value as Yaml};
 use super::{Place, SpecError};
 
+/// The key that names the script.
+const SCRIPT: &str = "code_configuration.scoring_script";
+
 /// A deployment as it is: a model, a script or both, and how to run them.
 #[derive(Clone, Debug)]
 pub struct Deployment {
@@ -117,8 +120,24 @@ impl Spec {
     }
 
     fn script(&self) -> Result<Option<PathBuf>, SpecError> {
+        let (Some(path), Some(Written { place, .. })) = (self.script_path()?, self.written.get(SCRIPT)) else {
+            return Ok(None);
+        };
+        let (path, is_file) = found(SCRIPT, place, path)?;
+        if is_file {
+            return Ok(Some(path));
+        }
+        let (place, value) = (place.clone(), self.text(SCRIPT).unwrap_or_default());
+        let (reason, cure) = ("which is a folder", "name the `.wasm` file in it");
+        Err(SpecError::Refused { place, key: SCRIPT, value, reason, cure })
+    }
+
+    /// Where the script is to be, whether it is there or not; none if the deployment names none.
+    ///
+    /// # Errors
+    /// If a folder is named without a script, or a script that is no `.wasm` file below it.
+    pub fn script_path(&self) -> Result<Option<PathBuf>, SpecError> {
         const CODE: &str = "code_configuration.code";
-        const SCRIPT: &str = "code_configuration.scoring_script";
         let code = self.text(CODE);
         let (Some(script), Some(Written { place, .. })) = (self.text(SCRIPT), self.written.get(SCRIPT)) else {
             let cure = "name the `.wasm` file below `code`, or remove `code_configuration`";
@@ -136,8 +155,7 @@ impl Spec {
         if relative.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("wasm")) {
             return refuse("and scripts are WebAssembly components", "build it to a `.wasm` file and name that");
         }
-        let (path, is_file) = found(SCRIPT, place, self.folder().join(code.unwrap_or_default()).join(relative))?;
-        if is_file { Ok(Some(path)) } else { refuse("which is a folder", "name the `.wasm` file in it") }
+        Ok(Some(self.folder().join(code.unwrap_or_default()).join(relative)))
     }
 
     fn not_used(&self) -> Vec<String> {

@@ -41,3 +41,25 @@ wasmtime::component::bindgen!({
         "scorehost:script/tables.writer": super::imports::HostWriter,
     },
 });
+
+/// wasi-nn, for components that were built against it.
+pub(super) mod nn {
+    wasmtime::component::bindgen!({
+        path: "../wit/wasi-nn",
+        world: "ml",
+        imports: {
+            "wasi:nn/graph.load-by-name": async | trappable,
+            "wasi:nn/inference.[method]graph-execution-context.compute": async | trappable,
+            "wasi:nn/tensor.[method]tensor.dimensions": async | trappable,
+            "wasi:nn/tensor.[method]tensor.ty": async | trappable,
+            "wasi:nn/tensor.[method]tensor.data": async | trappable,
+            default: trappable,
+        },
+        with: {
+            "wasi:nn/errors.error": crate::script::imports::NnError,
+            "wasi:nn/graph.graph": crate::script::imports::NnGraph,
+            "wasi:nn/inference.graph-execution-context": crate::script::imports::NnContext,
+            "wasi:nn/tensor.tensor": crate::script::imports::NnTensor,
+        },
+    });
+}

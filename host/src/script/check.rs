@@ -18,7 +18,7 @@ use super::{CONTRACT_VERSION, ScriptError, previous};
 use crate::cache::hex;
 
 /// The largest component taken, in bytes: several times the largest language runtime's.
-const MAX_SCRIPT_BYTES: u64 = 256 << 20;
+pub(super) const MAX_SCRIPT_BYTES: u64 = 256 << 20;
 
 /// A checked and compiled scoring script. Cheap to clone.
 #[derive(Clone)]
@@ -61,9 +61,7 @@ impl Script {
     /// As [`Script::open`].
     pub fn compile(engine: &Engine, cache: &CompileCache, wasm: &[u8]) -> Result<Self, ScriptError> {
         check_is_component(wasm)?;
-        let component = cache
-            .component(engine.wasmtime(), wasm)
-            .map_err(|e| ScriptError::Compile(super::printable(format!("{e:#}").as_bytes())))?;
+        let component = cache.component(engine.wasmtime(), wasm)?;
         let interfaces = interfaces(engine, &component);
         let contract = check_contract(&interfaces.exports)?;
         check_imports(&interfaces.imports)?;
@@ -221,17 +219,49 @@ const OFFERED: [&str; 12] = [
     "wasi:random/",
 ];
 
+/// The only version of wasi-nn: below 1.0.0, release candidates promise nothing to each other.
+const NN_VERSION: &str = "@0.2.0-rc-2024-10-28";
+
 fn check_imports(imports: &[String]) -> Result<(), ScriptError> {
-    // Sockets link, since language runtimes import them unused, and refuse every address.
-    let offered = |name: &str| OFFERED.iter().any(|o| name.starts_with(o)) || name.starts_with("wasi:sockets/");
+    let is_nn = |name: &str| name.starts_with("wasi:nn/");
+    let offered = |name: &str| {
+        OFFERED.iter().any(|o| name.starts_with(o))
+            // Sockets link, since language runtimes import them unused, and refuse every address.
+            || name.starts_with("wasi:sockets/")
+            || is_nn(name) && name.ends_with(NN_VERSION)
+    };
     let missing: Vec<_> = imports.iter().map(String::as_str).filter(|name| !offered(name)).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let why = if missing.iter().any(|name| name.starts_with("wasi:http")) {
-        "\nhint: scripts have no network; hand data over in the input folder or the model folder"
+        "scripts have no network; hand data over in the input folder or the model folder".to_owned()
+    } else if missing.iter().any(|name| is_nn(name)) {
+        format!("of wasi-nn, this host offers `wasi:nn{NN_VERSION}` only; rebuild the script against that")
     } else {
-        "\nhint: scripts may import scorehost:script 0.2 and WASI 0.2 (cli, clocks, filesystem, io, random)"
+        "scripts may import scorehost:script 0.2, WASI 0.2 (cli, clocks, filesystem, io, random) and wasi:nn".to_owned()
     };
-    Err(refused(format!("the script imports what this host does not offer: `{}`{why}", missing.join("`, `"))))
+    Err(refused(format!("the script imports what this host does not offer: `{}`\nhint: {why}", missing.join("`, `"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn imports_that_are_not_offered_are_named_with_the_cure() {
+        let offered = ["wasi:nn/tensor@0.2.0-rc-2024-10-28", "wasi:io/streams@0.2.6", "scorehost:script/log@0.2.0"];
+        check_imports(&offered.map(str::to_owned)).unwrap();
+        let cases = [
+            // Another candidate's types are others, though its names are the same.
+            ("wasi:nn/tensor@0.2.0-rc-2024-06-25", "offers `wasi:nn@0.2.0-rc-2024-10-28` only"),
+            ("wasi:nn/tensor@0.2.0", "offers `wasi:nn@0.2.0-rc-2024-10-28` only"),
+            ("wasi:http/types@0.2.0", "scripts have no network"),
+            ("wasi:keyvalue/store@0.2.0", "(cli, clocks, filesystem, io, random) and wasi:nn"),
+        ];
+        for (name, cure) in cases {
+            let error = check_imports(&[offered[0].to_owned(), name.to_owned()]).unwrap_err().to_string();
+            assert!(error.contains(&format!("not offer: `{name}`")) && error.contains(cure), "{error}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Engine as Wasmtime, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::bindings::ScoringScript;
+use super::bindings::{ScoringScript, nn};
 use super::state::State;
 use super::{ScriptError, previous};
 
@@ -59,7 +59,7 @@ impl Engine {
 /// space (4 GiB a memory) fits 47 bits.
 const POOL: u32 = 256;
 
-fn config(pooling: bool) -> Config {
+pub(super) fn config(pooling: bool) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -96,6 +96,7 @@ fn linker(wasmtime: &Wasmtime) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(wasmtime);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     ScoringScript::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    nn::Ml::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     previous::add_to_linker(&mut linker)?;
     Ok(linker)
 }

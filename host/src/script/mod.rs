@@ -6,6 +6,7 @@
 mod bindings;
 mod cache;
 mod check;
+pub mod compile;
 mod engine;
 #[expect(unreachable_pub, reason = "the generated bindings name the handles' types, which must be `pub` for that")]
 mod imports;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use cache::CompileCache;
 pub use check::{Interfaces, Script};
+pub use compile::{CompileLimits, Compiler};
 pub use engine::Engine;
 pub use imports::{InstanceLimits, Models, Services};
 pub(crate) use instance::block_on;
@@ -51,6 +53,9 @@ pub enum ScriptError {
     /// The component does not compile.
     #[error("the script does not compile: {0}")]
     Compile(String),
+    /// The compiler's process cannot be started, or did not do its work.
+    #[error("the compiler failed: {0}")]
+    Compiler(String),
     /// wasmtime cannot start on this machine, or has no room for another instance.
     #[error("the script host cannot start an instance: {0}")]
     Engine(String),
@@ -121,7 +126,7 @@ impl ScriptError {
         match self {
             ScriptError::Read { .. } | ScriptError::Refused(_) | ScriptError::Compile(_) => Fault::Caller,
             ScriptError::Transient(_) | ScriptError::BuiltIn { transient: true, .. } => Fault::Transient,
-            ScriptError::Engine(_) | ScriptError::Stopped => Fault::Host,
+            ScriptError::Compiler(_) | ScriptError::Engine(_) | ScriptError::Stopped => Fault::Host,
             _ => Fault::Script,
         }
     }
@@ -144,7 +149,7 @@ impl ScriptError {
     pub fn kind(&self) -> &'static str {
         match self {
             ScriptError::Read { .. } | ScriptError::Refused(_) | ScriptError::Compile(_) => "refused",
-            ScriptError::Engine(_) => "host",
+            ScriptError::Compiler(_) | ScriptError::Engine(_) => "host",
             ScriptError::Permanent(_) | ScriptError::BuiltIn { transient: false, .. } => "permanent",
             ScriptError::Transient(_) | ScriptError::BuiltIn { transient: true, .. } => "transient",
             ScriptError::Trap { .. } => "trap",

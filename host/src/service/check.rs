@@ -13,7 +13,7 @@ use crate::fault;
 use crate::infer::Port;
 use crate::infer::device::{self, Device, Named, Request};
 use crate::infer::session::Session;
-use crate::script::{CompileCache, Engine, Interfaces, Script};
+use crate::script::{CompileCache, Compiler, Engine, Interfaces, Script};
 
 /// Facts of a script.
 #[derive(Clone, Debug, Serialize)]
@@ -68,10 +68,10 @@ pub struct DeploymentFacts {
 ///
 /// # Errors
 /// If it is refused.
-pub fn check_script(path: &Path) -> Result<ScriptFacts, ServiceError> {
+pub fn check_script(path: &Path, compiler: &Compiler) -> Result<ScriptFacts, ServiceError> {
     let engine = Engine::new().map_err(ServiceError::Engine)?;
     let began = Instant::now();
-    let script = Script::open(&engine, &CompileCache::of_user(), path)
+    let script = Script::open(&engine, &CompileCache::of_user(compiler.clone()), path)
         .map_err(|source| ServiceError::Script { path: path.to_owned(), source })?;
     Ok(script_facts(path, &script, began.elapsed()))
 }
@@ -80,10 +80,10 @@ pub fn check_script(path: &Path) -> Result<ScriptFacts, ServiceError> {
 ///
 /// # Errors
 /// If a job of it would be refused.
-pub fn check_deployment(path: &Path, named: &Named) -> Result<DeploymentFacts, ServiceError> {
+pub fn check_deployment(path: &Path, named: &Named, compiler: &Compiler) -> Result<DeploymentFacts, ServiceError> {
     let deployment = Spec::read(path)?.resolve()?;
     let began = Instant::now();
-    let script = open_script(&deployment)?;
+    let script = open_script(compiler, &deployment)?;
     let path = deployment.script.clone().unwrap_or_default();
     let script = script.map(|script| script_facts(&path, &script, began.elapsed()));
     let model = match deployment.model.as_deref() {

@@ -1,4 +1,5 @@
-//! The verbs that people call, whatever they call them through: score a folder, check a script or a deployment.
+//! The verbs that people call, whatever they call them through: make and build a script, check a script or a deployment,
+//! score a folder.
 //!
 //! What goes in: paths and options as given. What comes out: a job that ran, or facts. Nothing here prints.
 
@@ -6,9 +7,11 @@ pub mod bench;
 mod check;
 mod header;
 mod model;
+mod project;
 mod run;
 
 pub use check::{DeploymentFacts, ModelFacts, ScriptFacts, check_deployment, check_script};
+pub use project::{Plan as BuildPlan, build_project, new_project, plan_build};
 pub use run::{Event, Outcome, RunRequest, run};
 
 use std::path::PathBuf;
@@ -19,6 +22,7 @@ use crate::fault::Fault;
 use crate::infer::InferError;
 use crate::job::JobError;
 use crate::output::OutputError;
+use crate::project::ProjectError;
 use crate::script::ScriptError;
 use crate::store::StoreError;
 
@@ -28,6 +32,9 @@ pub enum ServiceError {
     /// The deployment is wrong.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// The script project is refused or does not build.
+    #[error(transparent)]
+    Project(#[from] ProjectError),
     /// The script is refused.
     #[error("script `{}` is refused", path.display())]
     Script {
@@ -96,6 +103,7 @@ impl ServiceError {
     pub fn fault(&self) -> Fault {
         match self {
             ServiceError::Spec(e) => e.fault(),
+            ServiceError::Project(e) => e.fault(),
             ServiceError::Script { source, .. } | ServiceError::Engine(source) => source.fault(),
             ServiceError::Infer(e) => e.fault(),
             ServiceError::Bench(e) => e.fault(),
@@ -115,7 +123,11 @@ impl ServiceError {
     /// A known cure.
     pub fn hint(&self) -> Option<String> {
         match self {
-            ServiceError::Spec(e) => e.hint(),
+            ServiceError::Spec(e) => match project::not_built(e) {
+                Some(folder) => Some(format!("build it first: scorehost build {}", folder.display())),
+                None => e.hint(),
+            },
+            ServiceError::Project(e) => e.hint(),
             ServiceError::Output(e) | ServiceError::Job(JobError::Output(e)) => e.hint().map(str::to_owned),
             ServiceError::BuiltIn(e) => e.hint().map(str::to_owned),
             ServiceError::EmptyInput(_) => Some("hidden files and links out of the folder are not taken".into()),

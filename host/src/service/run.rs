@@ -18,7 +18,7 @@ use crate::job::record::{Counts, DeviceRecord, Record, State, peak_memory_bytes}
 use crate::job::tally::Tally;
 use crate::job::{self, Control, End, Job, Progress, Scorer, Summary};
 use crate::output::{Existing, Format, Output, OutputOptions, Resumed};
-use crate::script::{CompileCache, Engine, InstanceLimits, Level, Models, Script, Services};
+use crate::script::{CompileCache, Compiler, Engine, InstanceLimits, Level, Models, Script, Services};
 use crate::store;
 use crate::vision;
 use crate::vision::ahead::Loader;
@@ -40,6 +40,8 @@ pub struct RunRequest {
     pub named: Named,
     /// What becomes of an earlier output.
     pub existing: Existing,
+    /// What compiles a script that was not compiled before.
+    pub compiler: Compiler,
 }
 
 /// What a job tells while it runs.
@@ -90,7 +92,7 @@ pub fn run(
     Output::check(&options)?;
     let views = Views::new(request, &deployment)?;
     let plan = if request.existing == Existing::Resume { None } else { Some(new_plan(request, &deployment, &views)?) };
-    let script = open_script(&deployment)?;
+    let script = open_script(&request.compiler, &deployment)?;
     let (models, mut device, backend) = open_models(request, &deployment, &views)?;
     let mut scorer = scorer(script, &deployment, &views, &models)?;
     if let (Scorer::BuiltIn(scorer), Some(plan)) = (&mut scorer, &plan) {
@@ -147,10 +149,10 @@ fn resolve(request: &RunRequest) -> Result<Deployment, ServiceError> {
 }
 
 /// The deployment's script, compiled; none where it has none.
-pub(super) fn open_script(deployment: &Deployment) -> Result<Option<Script>, ServiceError> {
+pub(super) fn open_script(compiler: &Compiler, deployment: &Deployment) -> Result<Option<Script>, ServiceError> {
     let Some(path) = &deployment.script else { return Ok(None) };
     let engine = Engine::new().map_err(ServiceError::Engine)?;
-    let script = Script::open(&engine, &CompileCache::of_user(), path);
+    let script = Script::open(&engine, &CompileCache::of_user(compiler.clone()), path);
     script.map(Some).map_err(|source| ServiceError::Script { path: path.clone(), source })
 }
 

@@ -4,6 +4,7 @@ mod context;
 mod images;
 mod log;
 mod models;
+mod nn;
 mod tables;
 mod tensors;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use images::{HostImage, HostRecipe};
 pub use models::{HostModel, Models};
+pub use nn::{NnContext, NnError, NnGraph, NnTensor};
 pub use tables::{HostBatch, HostTable, HostWriter};
 pub use tensors::HostTensor;
 

@@ -1,6 +1,7 @@
 //! `models`: files of the deployment's model folder, opened once and shared by the job's instances.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +14,7 @@ use crate::infer::{Backend, InferError, Port};
 use crate::script::bindings::scorehost::script::models::{Host, HostModel as Methods, Port as GuestPort};
 use crate::script::bindings::scorehost::script::types::Failure;
 use crate::script::limits::Held;
-use crate::script::state::State;
+use crate::script::state::{GUEST_MODEL, State};
 use crate::tensor::Tensor;
 
 /// The models of a deployment: its model folder, and the sessions that were opened.
@@ -78,20 +79,54 @@ impl Models {
         open.insert(file, session.clone());
         Ok(session)
     }
+
+    /// The file below the folder that wasi-nn's `name` means, relative to it: its path or its name, with or without
+    /// `.onnx`; or nothing or `default`, for the only one.
+    ///
+    /// # Errors
+    /// Says which names there are, if this is none of them, or that of several files.
+    pub(super) fn find_named(&self, name: &str) -> Result<PathBuf, String> {
+        let folder = self.folder.as_deref().ok_or("the deployment has no model")?;
+        let all = models_below(folder)?;
+        // Scripts may say where they see the folder.
+        let below = Path::new(name).strip_prefix(GUEST_MODEL).unwrap_or(Path::new(name)).as_os_str();
+        let is = |found: Option<&OsStr>| found == Some(below);
+        let by_path = |p: &&PathBuf| is(Some(p.as_os_str())) || is(Some(p.with_extension("").as_os_str()));
+        let by_name = |p: &&PathBuf| is(p.file_name()) || is(p.file_stem());
+        if let Some(found) = all.iter().find(by_path) {
+            return Ok(found.clone());
+        }
+        match all.iter().filter(by_name).collect::<Vec<_>>().as_slice() {
+            [found] => Ok((*found).clone()),
+            [] if name.is_empty() || name == "default" => self.only.clone(),
+            [] => Err(format!("there is no model `{name}`; there are {}", names(&all))),
+            [..] => Err(format!("several models are called `{name}`; give a path: {}", names(&all))),
+        }
+    }
 }
 
 fn only_model(folder: &Path) -> Result<PathBuf, String> {
+    match models_below(folder)?.as_slice() {
+        [only] => Ok(only.clone()),
+        several => Err(format!("the model folder holds several models: {}; name one", names(several))),
+    }
+}
+
+/// Every `.onnx` file, relative to the folder, sorted; at least one.
+fn models_below(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let mut found = Vec::new();
     collect(folder, Path::new(""), 0, &mut found).map_err(|e| format!("cannot read the model folder: {e}"))?;
-    found.sort();
-    match found.as_slice() {
-        [only] => Ok(only.clone()),
-        [] => Err("the model folder holds no `.onnx` file (links are not followed)".into()),
-        several => {
-            let names: Vec<_> = several.iter().take(8).map(|p| format!("`{}`", p.display())).collect();
-            Err(format!("the model folder holds several models: {}; name one", names.join(", ")))
-        }
+    if found.is_empty() {
+        return Err("the model folder holds no `.onnx` file (links are not followed)".into());
     }
+    found.sort();
+    Ok(found)
+}
+
+/// A few of the files, as messages print them.
+fn names(files: &[PathBuf]) -> String {
+    let names: Vec<_> = files.iter().take(8).map(|p| format!("`{}`", p.display())).collect();
+    names.join(", ") + if names.len() < files.len() { ", …" } else { "" }
 }
 
 /// Levels and files looked at; a model folder has few of either.
@@ -119,7 +154,7 @@ fn collect(folder: &Path, below: &Path, depth: usize, found: &mut Vec<PathBuf>) 
 fn inside(folder: &Path, path: &Path) -> Result<PathBuf, InferError> {
     let refuse = || InferError::Input(format!("model path `{}` leaves the model folder", path.display()));
     // Scripts may say where they see the folder.
-    let below = path.strip_prefix(crate::script::state::GUEST_MODEL).unwrap_or(path);
+    let below = path.strip_prefix(GUEST_MODEL).unwrap_or(path);
     if !below.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir)) {
         return Err(refuse());
     }
@@ -149,16 +184,30 @@ impl State {
             Ok(held) => held,
             Err(reason) => return Ok(Err(permanent(reason))),
         };
-        let answer = match session.predict(inputs, &self.device_ns, Box::new(kept)).await {
-            Ok(answer) => answer,
+        let pending = match self.pending(session, inputs, kept, &held).await {
+            Ok(pending) => pending,
             Err(error) => return Ok(Err(Failure::from(&error))),
         };
         let mut outputs = Vec::new();
-        for (i, port) in session.outputs().iter().enumerate() {
-            let tensor = HostTensor::pending(answer.clone(), i, Arc::clone(&held));
-            outputs.push((port.name.clone(), self.things.push(tensor)?));
+        for (name, tensor) in pending {
+            outputs.push((name, self.things.push(tensor)?));
         }
         Ok(Ok(outputs))
+    }
+
+    /// Asks for a model's outputs, by name, which count as `held` together.
+    pub(super) async fn pending(
+        &mut self,
+        session: &Session,
+        inputs: Vec<Tensor>,
+        kept: Vec<Arc<Held>>,
+        held: &Arc<Held>,
+    ) -> Result<Vec<(String, HostTensor)>, InferError> {
+        let answer = session.predict(inputs, &self.device_ns, Box::new(kept)).await?;
+        let ports = session.outputs().iter().enumerate();
+        let output =
+            |(i, port): (usize, &Port)| (port.name.clone(), HostTensor::pending(answer.clone(), i, Arc::clone(held)));
+        Ok(ports.map(output).collect())
     }
 }
 
@@ -216,32 +265,44 @@ impl Methods for State {
         inputs: Vec<(String, Resource<HostTensor>)>,
     ) -> Answered<Vec<(String, Resource<HostTensor>)>> {
         let session = self.things.get(&this)?.0.clone();
-        let (mut given, mut kept) = (HashMap::new(), Vec::new());
+        let (mut given, mut kept) = (Vec::new(), Vec::new());
         for (name, handle) in inputs {
             match self.numbers(&handle).await? {
-                Ok(tensor) => given.insert(name, tensor),
+                Ok(tensor) => given.push((name, tensor)),
                 Err(failure) => return Ok(Err(failure)),
-            };
+            }
             kept.push(self.things.get(&handle)?.held());
         }
-        let mut ordered = Vec::new();
-        for port in session.inputs() {
-            match given.remove(&port.name) {
-                Some(tensor) => ordered.push(batched(tensor, port)),
-                None => return Ok(Err(permanent(format!("the model's input `{}` is missing", port.name)))),
+        match in_order(session.inputs(), given) {
+            Ok(given) => {
+                let inputs = session.inputs().iter().zip(given).map(|(port, tensor)| batched(tensor, port)).collect();
+                self.predictions(&session, inputs, kept).await
             }
+            Err(reason) => Ok(Err(permanent(reason))),
         }
-        if let Some(name) = given.keys().next() {
-            let known: Vec<_> = session.inputs().iter().map(|p| p.name.as_str()).collect();
-            return Ok(Err(permanent(format!("the model has no input `{name}`; it has `{}`", known.join("`, `")))));
-        }
-        self.predictions(&session, ordered, kept).await
     }
 
     fn drop(&mut self, this: Resource<HostModel>) -> wasmtime::Result<()> {
         self.things.delete(this)?;
         Ok(())
     }
+}
+
+/// What was given by name, in the order of the model's inputs: each of them once, and nothing else.
+pub(super) fn in_order<T>(ports: &[Port], given: Vec<(String, T)>) -> Result<Vec<T>, String> {
+    let mut by_name = HashMap::new();
+    for (name, value) in given {
+        let known: Vec<_> = ports.iter().map(|port| port.name.as_str()).collect();
+        if !known.contains(&name.as_str()) {
+            return Err(format!("the model has no input `{name}`; it has `{}`", known.join("`, `")));
+        }
+        if by_name.insert(name.clone(), value).is_some() {
+            return Err(format!("the model's input `{name}` is given twice"));
+        }
+    }
+    let take =
+        |port: &Port| by_name.remove(&port.name).ok_or_else(|| format!("the model's input `{}` is missing", port.name));
+    ports.iter().map(take).collect()
 }
 
 /// A picture without a batch dimension as a batch of one, where the model wants a batch.

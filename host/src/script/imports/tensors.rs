@@ -10,7 +10,7 @@ use crate::script::bindings::scorehost::script::tensors::{
     Element as GuestElement, Host, HostTensor as Methods, Largest,
 };
 use crate::script::bindings::scorehost::script::types::Failure;
-use crate::script::limits::Held;
+use crate::script::limits::{Budget, Held};
 use crate::script::state::State;
 use crate::tensor::{Element, Tensor, TensorError};
 
@@ -60,6 +60,22 @@ impl HostTensor {
     /// What it counts for in the instance's budget.
     pub(super) fn held(&self) -> Arc<Held> {
         Arc::clone(&self.held)
+    }
+
+    /// The numbers, once they are there; from then on the handle holds them.
+    pub(super) async fn numbers(&mut self, budget: &Arc<Budget>) -> Result<Tensor, Failure> {
+        let (source, steps) = match &self.value {
+            Value::Ready(tensor) => return Ok(tensor.clone()),
+            Value::Later { source, steps } => (source.clone(), steps.clone()),
+        };
+        // A softmax is another tensor; a slice or a model's output is counted already.
+        let is_new = steps.iter().any(|step| matches!(step, Step::Softmax));
+        let tensor = numbers_of(source, steps).await?;
+        if is_new {
+            self.held = budget.take(tensor.byte_len()).map_err(permanent)?;
+        }
+        self.value = Value::Ready(tensor.clone());
+        Ok(tensor)
     }
 
     fn then(&self, step: Step) -> Option<Self> {
@@ -132,26 +148,9 @@ impl State {
         }
     }
 
-    /// The numbers of a tensor, once they are there; from then on the handle holds them.
+    /// The numbers of a tensor, once they are there.
     pub(super) async fn numbers(&mut self, handle: &Handle) -> Answered<Tensor> {
-        let (source, steps) = match &self.things.get(handle)?.value {
-            Value::Ready(tensor) => return Ok(Ok(tensor.clone())),
-            Value::Later { source, steps } => (source.clone(), steps.clone()),
-        };
-        // A softmax is another tensor; a slice or a model's output is counted already.
-        let is_new = steps.iter().any(|step| matches!(step, Step::Softmax));
-        let tensor = match numbers_of(source, steps).await {
-            Ok(tensor) => tensor,
-            Err(failure) => return Ok(Err(failure)),
-        };
-        let held = if is_new { Some(self.tensors.take(tensor.byte_len())) } else { None };
-        let entry = self.things.get_mut(handle)?;
-        match held.transpose() {
-            Ok(held) => entry.held = held.unwrap_or_else(|| entry.held()),
-            Err(reason) => return Ok(Err(permanent(reason))),
-        }
-        entry.value = Value::Ready(tensor.clone());
-        Ok(Ok(tensor))
+        Ok(self.things.get_mut(handle)?.numbers(&self.tensors).await)
     }
 
     async fn all_numbers(&mut self, handles: &[Handle]) -> Answered<Vec<Tensor>> {

@@ -1,0 +1,3 @@
+module scorehost
+
+go 1.25

@@ -1,0 +1,6 @@
+// The author's script, as the build puts it in this place.
+
+declare module "scorehost:author" {
+  export const init: (() => unknown) | undefined;
+  export const run: (miniBatch: string[]) => unknown;
+}

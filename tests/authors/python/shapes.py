@@ -1,0 +1,5 @@
+"""A module beside the script."""
+
+
+def name(index: int) -> str:
+    return ["round", "square"][index % 2]

@@ -1,0 +1,1 @@
+a script in JavaScript has no functions for files

@@ -1,0 +1,7 @@
+module scenarios
+
+go 1.25
+
+require scorehost v0.0.0
+
+replace scorehost => ./.scorehost/go
