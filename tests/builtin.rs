@@ -372,6 +372,11 @@ fn columns_are_taken_in_their_order_or_by_a_tag() {
     place.deploy_built_in(&graph, &[CSV], &[]);
     let by_place = csv_rows(&place.run(&["--quiet", "--overwrite"]).completed().predictions());
     assert_eq!((by_place[0][5].as_str(), &by_place[1]), ("variable", &by_name[1]));
+    // Where the places count, they are those of the job's first table.
+    std::fs::write(place.at("input/b.csv"), "distance,age,area,rooms\n4.25,30,80.5,2\n").unwrap();
+    let both = csv_rows(&place.run(&["--quiet", "--overwrite"]).completed().predictions());
+    assert_eq!((both.len(), &both[1][1..]), (3, &both[2][1..]));
+    std::fs::remove_file(place.at("input/b.csv")).unwrap();
     // The record may have a column of a name that is added.
     std::fs::write(place.at("input/a.csv"), "age,file,distance,variable,area,rooms\n30,x,4.25,y,80.5,2\n").unwrap();
     std::fs::remove_dir_all(place.at("output")).unwrap();

@@ -48,7 +48,7 @@ pub enum BuiltInError {
         /// What is wrong.
         reason: String,
     },
-    /// The model's outputs cannot become rows.
+    /// The model's outputs cannot become rows, or its inputs cannot be filled.
     #[error("{0}")]
     Outputs(String),
     /// An output that only scripts can fill.

@@ -27,6 +27,7 @@ pub use instance::Instance;
 
 use crate::deployment::Mlflow;
 use crate::fault;
+use crate::infer::Port;
 use crate::infer::session::Session;
 use crate::table::Table;
 use pictures::Pictures;
@@ -68,6 +69,21 @@ enum Task {
 
 /// Tables that are looked at for one that opens: the first of a job may be a damaged one, not all of them.
 const MAX_FIRST: usize = 16;
+
+/// Rows that a model may insist on: exporters fix the batch at a few, and what is missing in the last one is filled up.
+const MAX_FIXED_ROWS: usize = 4096;
+
+/// The size of an input's first dimension, where it is fixed.
+fn fixed_rows(port: &Port) -> Result<Option<usize>, BuiltInError> {
+    match port.shape.first().copied().flatten() {
+        Some(rows) if !(1..=MAX_FIXED_ROWS).contains(&rows) => {
+            let text =
+                format!("the model's input `{}` takes exactly {rows} rows; 1 to {MAX_FIXED_ROWS} are given", port.name);
+            Err(BuiltInError::Outputs(text))
+        }
+        rows => Ok(rows),
+    }
+}
 
 impl Scorer {
     /// Finds out what `model` takes and gives, as `tags` have it.

@@ -55,11 +55,13 @@ impl Tables {
         if inputs.is_empty() || !inputs.iter().all(is_record) {
             return Ok(None);
         }
-        let fixed = inputs[0].shape[0].filter(|&n| n > 0);
+        let fixed = super::fixed_rows(&inputs[0])?;
         let rows = fixed.unwrap_or_else(|| tags.batch.unwrap_or(BATCH_ROWS));
         let made = |inputs| Ok(Some(Self { inputs, fixed, rows, records: None }));
         if let [only] = inputs {
-            let named = columns.or(tags.columns.as_deref());
+            // One number is a column of the input's own name, as each is where there are several inputs.
+            let own = (width(only) == Some(1)).then(|| std::slice::from_ref(&only.name));
+            let named = columns.or(tags.columns.as_deref()).or(own);
             if let (Some(names), Some(width)) = (named, width(only))
                 && names.len() != width
             {
@@ -135,12 +137,11 @@ impl Tables {
     ///
     /// # Errors
     /// If a whole number is missing or is none.
-    fn inputs(&self, batch: &Batch, fields: &[Field], before: usize) -> Result<Vec<Tensor>, String> {
+    fn inputs(&self, batch: &Batch, records: &Records, before: usize) -> Result<Vec<Tensor>, String> {
         let tensors = match &self.inputs {
-            Inputs::Together(port, names) => {
-                let all = || fields.iter().map(|field| field.name.clone()).collect();
-                vec![tensor(batch, &names.clone().unwrap_or_else(all), port, before)?]
-            }
+            Inputs::Together(port, Some(names)) => vec![tensor(batch, names, port, before)?],
+            // In the order of the job's first table, whatever this one's is.
+            Inputs::Together(port, None) => vec![tensor(batch, &records.names(), port, before)?],
             Inputs::Apart(ports) => {
                 let one = |port: &Port| tensor(batch, std::slice::from_ref(&port.name), port, before);
                 ports.iter().map(one).collect::<Result<_, _>>()?

@@ -17,6 +17,11 @@ impl Records {
         Self { columns: fields.iter().map(|f| (f.name.clone(), plural(f.kind).to_owned())).collect() }
     }
 
+    /// The names of the columns, in their order.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.columns.iter().map(|(name, _)| name.clone()).collect()
+    }
+
     /// A name for a column that is added to a record: its own, or with `_` after it where the record has that.
     pub(super) fn free(&self, name: &str) -> String {
         let mut free = name.to_owned();

@@ -60,14 +60,17 @@ async fn score_file(
     let mut reader = Reader::open(instance.services.input_folder.join(file), file).await?;
     let fields = reader.table.as_ref().map(|table| table.fields().to_vec()).unwrap_or_default();
     tables.check(&fields).and_then(|()| records.check(&fields)).map_err(Failure::File)?;
+    let held = reader.table.as_ref().map_or(0, Table::memory);
+    let _held = instance.budget.take(held).map_err(failure)?;
+    // Of a batch's own cells, of which four are held at a time: together half of what an instance may.
     let bytes = instance.services.limits.tensor_bytes / 8;
     let (mut made, mut waiting, mut before) = (Made::new(instance), VecDeque::new(), 0);
     while let Some(batch) = reader.next(tables.rows, bytes).await? {
-        let inputs = tables.inputs(&batch, &fields, before).map_err(Failure::File)?;
+        let inputs = tables.inputs(&batch, records, before).map_err(Failure::File)?;
         let columns = records.columns(&batch).map_err(Failure::File)?;
         before += batch.rows();
         let numbers = inputs.iter().map(crate::tensor::Tensor::byte_len).sum::<usize>();
-        let results = instance.scorer.session.output_bytes(tables.rows);
+        let results = instance.scorer.session.output_bytes(tables.fixed.unwrap_or_else(|| batch.rows()));
         let held = instance.budget.take(numbers.saturating_add(results)).map_err(failure)?;
         let answer = instance.predict(inputs, held).await?;
         waiting.push_back(Waiting { columns, rows: batch.rows(), answer });
