@@ -2,7 +2,7 @@
 //! words. `tests/authors/` holds the script of each language that behaves as a tag says; what languages give alike is in
 //! `languages.rs`.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
@@ -109,8 +109,8 @@ fn cases() -> Vec<Case> {
         both("no_rows", || Fails("permanent", "run must return rows as a")),
         both("wrong_width", || Fails("file", "one value per column, 2 of them")),
         ("asynchronous", None, Some(Fails("permanent", "run must not be async"))),
-        ("half_a_character", None, Some(Rows("0\n\u{fffd}\n\u{fffd}\n\u{fffd}\n"))),
-        ("wrong_argument", None, Some(Fails("permanent", "TypeError: "))),
+        both("half_a_character", || Rows("0\n\u{fffd}\n\u{fffd}\n\u{fffd}\n")),
+        both("wrong_argument", || Fails("permanent", "TypeError: ")),
         // More handles than an instance may hold, each of them let go at once.
         both("many_tensors", || Rows("0\n149999.0\n149999.0\n149999.0\n")),
         both("settings", || Rows("0,1,2,3\n7,0.5,True,so\n7,0.5,True,so\n7,0.5,True,so\n")),
@@ -222,7 +222,7 @@ fn refused(language: &str, source: &str, text: &str) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(source), text).unwrap();
     let output = scorehost().arg("build").arg(folder.path()).output().unwrap();
-    let ran = Ran::of(&output, &PathBuf::new());
+    let ran = Ran::of(&output, Path::new(""));
     assert_ne!(ran.code, 0, "{text}");
     if ran.stderr.contains("is not found") {
         return skip(language, &ran.stderr);

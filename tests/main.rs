@@ -8,9 +8,12 @@ mod support;
 
 mod authors;
 mod bad_input;
+mod bindings;
 mod builtin;
 mod cli;
+mod clock;
 mod compile;
+mod confine;
 mod contract;
 mod durability;
 mod languages;

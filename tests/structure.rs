@@ -5,8 +5,23 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// Each module with the modules that it may name.
-const MAY_NAME: [(&str, &[&str]); 16] = [
-    ("cli", &["store", "service", "deployment", "infer", "job", "output", "project", "script", "fault", "vision"]),
+const MAY_NAME: [(&str, &[&str]); 17] = [
+    (
+        "cli",
+        &[
+            "store",
+            "service",
+            "deployment",
+            "infer",
+            "job",
+            "output",
+            "project",
+            "script",
+            "confine",
+            "fault",
+            "vision",
+        ],
+    ),
     (
         "service",
         &[
@@ -21,12 +36,13 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
             "vision",
             "tensor",
             "cache",
+            "confine",
             "fault",
         ],
     ),
-    ("job", &["deployment", "builtin", "script", "output", "store", "row", "fault"]),
+    ("job", &["deployment", "builtin", "script", "output", "store", "row", "confine", "fault"]),
     ("builtin", &["deployment", "script", "vision", "infer", "table", "tensor", "row", "fault"]),
-    ("script", &["vision", "infer", "table", "tensor", "row", "cache", "fault"]),
+    ("script", &["vision", "infer", "table", "tensor", "row", "cache", "confine", "fault"]),
     ("deployment", &["tensor", "row", "fault"]),
     ("output", &["table", "tensor", "row", "fault"]),
     ("vision", &["tensor", "row", "fault"]),
@@ -37,6 +53,7 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
     ("tensor", &[]),
     ("row", &[]),
     ("cache", &[]),
+    ("confine", &["fault"]),
     ("fault", &[]),
 ];
 
@@ -121,6 +138,8 @@ fn outside_crates_live_in_one_module_each() {
         ("rten", "infer/cpu"),
         ("ort", "infer/onnxruntime"),
         ("clap", "cli/"),
+        ("landlock", "confine/"),
+        ("seccompiler", "confine/"),
     ];
     let src = root().join("host/src");
     let mut files = Vec::new();
@@ -133,4 +152,37 @@ fn outside_crates_live_in_one_module_each() {
             assert!(!uses || below.starts_with(home), "{below} uses {name}, whose home is {home}");
         }
     }
+}
+
+/// `FILE.rs::TEST` wherever a document names a test.
+fn named_tests(text: &str) -> Vec<(String, String)> {
+    let parts = text.split('`').filter_map(|part| part.split_once(".rs::"));
+    parts.map(|(file, test)| (format!("{file}.rs"), test.to_owned())).collect()
+}
+
+#[test]
+fn every_line_of_the_security_tables_names_tests_that_exist() {
+    let text = std::fs::read_to_string(root().join("host/docs/security.md")).unwrap();
+    let hostile = text.split("\n## ").filter(|section| section.starts_with("A hostile "));
+    let mut wrong = Vec::new();
+    let mut lines = 0;
+    for section in hostile {
+        for line in section.lines().filter(|line| line.starts_with("| ")).skip(1) {
+            lines += 1;
+            let tests = named_tests(line);
+            if tests.is_empty() {
+                wrong.push(format!("no test: {line}"));
+            }
+            for (file, test) in tests {
+                let source = std::fs::read_to_string(root().join(&file)).unwrap_or_default();
+                // As rustfmt writes it, below whatever other attributes it has.
+                let is_there = source.contains(&format!("fn {test}() {{"));
+                if !is_there {
+                    wrong.push(format!("{file} has no test {test}"));
+                }
+            }
+        }
+    }
+    assert!(lines > 40, "the tables were not found");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

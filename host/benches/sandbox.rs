@@ -64,7 +64,7 @@ fn services(settings: &[(&str, &str)]) -> Arc<Services> {
         input_folder: demo().join("pictures"),
         loader: loader(),
         models: Models::new(Some(&demo().join("model")), None, backend),
-        timeout: Duration::from_secs(60),
+        deterministic: false,
         log_level: Level::Info,
         limits: InstanceLimits {
             memory_bytes: 1 << 30,
@@ -73,6 +73,7 @@ fn services(settings: &[(&str, &str)]) -> Arc<Services> {
             log_bytes: 1 << 20,
             output_rows: 1_000_000,
             output_bytes: 256 << 20,
+            init: Duration::from_secs(60),
         },
     })
 }

@@ -4,6 +4,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// The folder of what is compiled for GPUs, here and by their drivers, and of what tuning found.
+pub const GPU: &str = "gpu";
+
 /// A folder that only this user can enter, or none.
 #[derive(Clone, Debug)]
 pub struct Private(Option<PathBuf>);
@@ -26,6 +29,11 @@ impl Private {
     pub fn at(folder: &Path) -> std::io::Result<Self> {
         make_private(folder)?;
         Ok(Self(Some(folder.to_owned())))
+    }
+
+    /// The folder, if there is one.
+    pub fn folder(&self) -> Option<&Path> {
+        self.0.as_deref()
     }
 
     /// Where the file `name` is, if it is there and the folder still private.

@@ -41,6 +41,7 @@ pub mod vision;
 pub mod table;
 
 pub mod cache;
+pub mod confine;
 pub mod fault;
 pub mod row;
 pub mod tensor;

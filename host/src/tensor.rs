@@ -45,6 +45,9 @@ pub struct Tensor {
     start: usize,
 }
 
+/// Dimensions of a tensor at most: several times those of any model, so that shapes need no account of their own.
+pub const MAX_RANK: usize = 32;
+
 /// Why a tensor cannot be made or joined.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TensorError {
@@ -61,6 +64,9 @@ pub enum TensorError {
     /// The shape's product overflows.
     #[error("shape {0:?} is too large")]
     TooLarge(Vec<usize>),
+    /// More dimensions than [`MAX_RANK`].
+    #[error("a shape of {0} dimensions; at most {MAX_RANK} are taken")]
+    Rank(usize),
     /// Rows outside the first dimension.
     #[error("rows {start} to {end} of a tensor with {rows} rows")]
     Rows {
@@ -80,7 +86,7 @@ impl Tensor {
     /// `data` seen as `shape`.
     ///
     /// # Errors
-    /// If their sizes differ, the shape overflows, or it has no dimension.
+    /// If their sizes differ, the shape overflows, or it has no dimension or too many.
     pub fn new(shape: Vec<usize>, data: Data) -> Result<Self, TensorError> {
         let expected = element_count(&shape)?;
         let given = data.len();
@@ -188,7 +194,8 @@ impl Tensor {
         if end > rows {
             return Err(TensorError::Rows { start, end, rows });
         }
-        let row: usize = self.shape[1..].iter().product();
+        // Not the product of the other dimensions, which may overflow where the first is zero.
+        let row = self.len() / rows.max(1);
         let mut shape = self.shape.clone();
         shape[0] = count;
         Ok(Self { shape, data: self.data.clone(), start: self.start + start * row })
@@ -231,15 +238,12 @@ impl Tensor {
     /// # Errors
     /// As [`Tensor::concatenate`].
     pub fn stack(parts: &[Tensor]) -> Result<Self, TensorError> {
-        let raised: Vec<_> = parts
-            .iter()
-            .map(|part| {
-                let mut part = part.clone();
-                part.shape.insert(0, 1);
-                part
-            })
-            .collect();
-        Self::concatenate(&raised)
+        let raised = parts.iter().map(|part| {
+            let mut part = part.clone();
+            part.shape.insert(0, 1);
+            element_count(&part.shape).map(|_| part)
+        });
+        Self::concatenate(&raised.collect::<Result<Vec<_>, _>>()?)
     }
 
     /// Softmax along the last dimension, in 64-bit arithmetic; bytes and integers are taken as floats.
@@ -307,6 +311,9 @@ fn top_of(row: &[f32], k: usize) -> Vec<(usize, f32)> {
 
 /// The product of a shape, refused where it overflows: shapes come from guests and files.
 fn element_count(shape: &[usize]) -> Result<usize, TensorError> {
+    if shape.len() > MAX_RANK {
+        return Err(TensorError::Rank(shape.len()));
+    }
     shape
         .iter()
         .try_fold(1usize, |all, &n| all.checked_mul(n))
@@ -328,6 +335,11 @@ mod tests {
         assert!(Tensor::from_f32(vec![2, 2], vec![0.0; 3]).is_err());
         assert!(Tensor::from_f32(vec![usize::MAX, 2], vec![]).is_err());
         assert!(Tensor::from_f32(vec![], vec![0.0]).is_err());
+        assert_eq!(Tensor::from_f32(vec![1; 33], vec![0.0]).unwrap_err(), TensorError::Rank(33));
+        let deepest = Tensor::from_f32(vec![1; 32], vec![0.0]).unwrap();
+        assert_eq!(Tensor::stack(&[deepest]).unwrap_err(), TensorError::Rank(33));
+        let empty = Tensor::from_f32(vec![0, usize::MAX, usize::MAX], vec![]).unwrap();
+        assert_eq!(empty.slice(0, 0).unwrap().len(), 0);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What scenarios share: folders, scripts that are built once, and jobs that are run to their end.
 
+use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 /// The checkout.
@@ -46,20 +48,55 @@ pub(crate) fn scripts() -> Option<PathBuf> {
 }
 
 fn build_scripts() -> Result<PathBuf, String> {
-    let run = |command: &mut Command| {
-        let output = command.current_dir(root()).output().map_err(|e| e.to_string())?;
-        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
-    };
-    run(Command::new("plugins/build").arg("rust"))?;
+    run_at_root(Command::new("plugins/build").arg("rust"))?;
     let target = "wasm32-wasip2";
     let guests = ["build", "--quiet", "--target-dir", "target", "--profile", "script", "--target", target];
-    run(Command::new("cargo").args(guests).args(["-p", "probe", "-p", "nn", "-p", "tables"]))?;
+    run_at_root(Command::new("cargo").args(guests).args(["-p", "probe", "-p", "nn", "-p", "tables"]))?;
     let scripts = root().join("target/scripts");
     for name in ["probe.wasm", "nn.wasm", "tables.wasm"] {
         let built = root().join("target").join(target).join("script").join(name);
         std::fs::copy(built, scripts.join(name)).map_err(|e| e.to_string())?;
     }
     Ok(scripts)
+}
+
+/// WebAssembly's text as a component, or why it is none; nothing where the command that does it cannot be built.
+pub(crate) fn assembled(text: &str) -> Option<Result<Vec<u8>, String>> {
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+    let build = || {
+        let arguments = ["build", "--quiet", "--target-dir", "target", "-p", "assemble"];
+        run_at_root(Command::new("cargo").args(arguments))
+    };
+    if let Err(reason) = BUILT.get_or_init(build) {
+        return skip("scripts", reason);
+    }
+    let mut command = Command::new(root().join("target/debug/assemble"));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It reads all before it writes; one that gives up early is no failure of the pipe.
+    let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Some(if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    })
+}
+
+fn run_at_root(command: &mut Command) -> Result<(), String> {
+    let output = command.current_dir(root()).output().map_err(|e| e.to_string())?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+/// What the probe can do: the names before the arrows of its sources.
+pub(crate) fn behaviours() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(root().join("tests/guests/probe/src")).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let arms = text.lines().filter(|line| line.trim_start().starts_with('"')).filter_map(|l| l.split_once(" =>"));
+        // Between the quotes: one name or several.
+        names.extend(arms.flat_map(|(arm, _)| arm.split('"').skip(1).step_by(2).map(str::to_owned)));
+    }
+    names
 }
 
 /// A Python with these modules: `PYTHON`, or `python3`.
@@ -142,7 +179,22 @@ impl Place {
 
     /// The probe, behaving in this way.
     pub(crate) fn probe(&self, behave: &str, settings: &[&str]) {
+        assert!(behave == "fine" || behaviours().contains(behave), "the probe has no behaviour `{behave}`");
         self.deploy("probe", settings, &[&format!("behave: {behave}")]);
+    }
+
+    /// The probe, behaving in this way on mini-batches 1, 3, 5 … and well on the others.
+    pub(crate) fn probe_on_odd(&self, behave: &str, settings: &[&str]) {
+        self.probe(behave, settings);
+        self.deploy("probe", settings, &[&format!("behave: {behave}"), "on: odd"]);
+    }
+
+    /// The names of the files in `input`, sorted.
+    pub(crate) fn input_names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.at("input")).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 
     /// The command that runs the deployment on `input` to `output`, on the embedded CPU engine.

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use scorehost::confine::Confine;
 use scorehost::job::End;
 use scorehost::output::Existing;
 use scorehost::service::RunRequest;
@@ -41,10 +42,11 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<u8> {
         named: args.named.named(),
         existing: Existing::Overwrite,
         compiler: compiler()?,
+        confine: Confine::Auto,
     };
+    let labels = gallery::read_labels(&demo.join("model").join("resnet14v2-shapes.labels.txt"))?;
     let outcome = watched(&request, false)?;
     if outcome.end == End::Completed {
-        let labels = gallery::read_labels(&demo.join("model").join("resnet14v2-shapes.labels.txt"))?;
         print_rows(&gallery::read_rows(&request.output, &outcome.record, &labels)?);
         print_summary(&outcome.record, &request.output);
         let report = gallery::write(&request.output, &request.input, &outcome.record, &labels)?;

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use scorehost::confine::Confine;
 use scorehost::fault::Fault;
 use scorehost::infer::Precision;
 use scorehost::infer::device::{Device, Named};
@@ -114,6 +115,26 @@ impl From<PrecisionName> for Precision {
         match name {
             PrecisionName::Single => Precision::Single,
             PrecisionName::Half => Precision::Half,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ConfineName {
+    /// As far as the kernel goes; what is missing is said
+    Auto,
+    /// All of it, or not at all
+    Required,
+    /// Nothing is given up
+    Off,
+}
+
+impl From<ConfineName> for Confine {
+    fn from(name: ConfineName) -> Self {
+        match name {
+            ConfineName::Auto => Confine::Auto,
+            ConfineName::Required => Confine::Required,
+            ConfineName::Off => Confine::Off,
         }
     }
 }

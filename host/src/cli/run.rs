@@ -8,11 +8,11 @@ use clap::Args;
 use scorehost::job::record::{Record, State};
 use scorehost::job::{Control, End};
 use scorehost::output::Existing;
-use scorehost::service::{self, Outcome, RunRequest};
+use scorehost::service::{self, Event, Outcome, RunRequest};
 
 use super::gallery;
 use super::progress::Watcher;
-use super::{COMPLETED, DeviceName, FAILED, INTERRUPTED, NamedArgs, compiler, note, say};
+use super::{COMPLETED, ConfineName, DeviceName, FAILED, INTERRUPTED, NamedArgs, compiler, note, say};
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
@@ -33,6 +33,9 @@ pub(crate) struct RunArgs {
     device: Option<DeviceName>,
     #[command(flatten)]
     named: NamedArgs,
+    /// Whether the process gives up, before it looks at the files, what the job does not need
+    #[arg(long, value_enum, default_value = "auto", env = "SCOREHOST_CONFINE")]
+    confine: ConfineName,
     /// Replace an earlier output
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
@@ -72,6 +75,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
             _ => Existing::Refuse,
         },
         compiler: compiler()?,
+        confine: args.confine.into(),
     };
     // Read first: a job should not run for hours before it finds no labels.
     let labels = args.labels.as_deref().map(gallery::read_labels).transpose()?.unwrap_or_default();
@@ -96,11 +100,21 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
 /// Runs a job with its progress on stderr, and Ctrl-C taken as a wish to stop.
 pub(crate) fn watched(request: &RunRequest, quiet: bool) -> anyhow::Result<Outcome> {
     let control = Control::default();
-    stop_on_signals(&control)?;
+    let mut listening = Ok(());
     let mut watcher = Watcher::new(quiet);
-    let outcome = service::run(request, &control, &mut |event| watcher.show(event));
+    let outcome = service::run(request, &control, &mut |event| {
+        if let Event::Confined(confinement) = event {
+            if confinement.is_lacking() {
+                note!("confinement: {confinement}");
+            }
+            // Not earlier: its thread would be outside. Until now there was nothing to finish.
+            listening = stop_on_signals(&control);
+        }
+        watcher.show(event);
+    });
     watcher.end();
-    Ok(outcome?)
+    let outcome = outcome?;
+    listening.map(|()| outcome)
 }
 
 /// The first signal finishes what runs, the second stops it, the third ends the process: what is committed is safe.

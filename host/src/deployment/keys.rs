@@ -108,6 +108,8 @@ pub const KEYS: &[Key] = &[
     setting("environment_variables", Kind::Variables, None),
     setting("output_format", Kind::Choice(&["azure", "csv", "jsonl", "parquet"]), Some("azure")),
     setting("device", Kind::Choice(&["auto", "gpu", "cpu", "onnxruntime"]), Some("auto")),
+    // Whether a script's clocks stand still, but for what it does itself, so that every run gives the same rows.
+    setting("deterministic", Kind::Choice(&["false", "true"]), Some("false")),
     // Of one instance; 4 GiB is all that 32-bit WebAssembly can address.
     setting("limits.memory", Kind::Bytes { min: MIB, max: 4 * GIB }, Some("1GiB")),
     setting("limits.table_elements", Kind::Integer { min: 1, max: 200_000 }, Some("100000")),
@@ -116,6 +118,8 @@ pub const KEYS: &[Key] = &[
     // Of one mini-batch; row numbers are 32 bits wide.
     setting("limits.output_rows", Kind::Integer { min: 1, max: 100_000_000 }, Some("1000000")),
     setting("limits.output_bytes", Kind::Bytes { min: KIB, max: 4 * GIB }, Some("256MiB")),
+    // Without it: three times `retry_settings.timeout` and 30, Azure's own allowance, since a model may have to be opened.
+    setting("limits.init", Kind::Seconds { min: 1, max: 259_200 }, None),
     // Held on the host by one instance.
     setting("limits.tensors", Kind::Bytes { min: MIB, max: 1024 * GIB }, Some("2GiB")),
     // Of one picture, before it is resized.

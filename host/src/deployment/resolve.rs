@@ -77,18 +77,20 @@ impl Spec {
     fn settings(&self) -> Settings {
         let output_format: OutputFormat = self.word("output_format");
         let default_name = || format!("predictions.{}", output_format.extension());
+        let timeout = self.size("retry_settings.timeout");
         Settings {
             mini_batch_size: self.positive("mini_batch_size"),
             max_concurrency_per_instance: self.positive("max_concurrency_per_instance"),
             error_threshold: u64::try_from(self.integer("error_threshold")).ok(),
             max_retries: self.positive_or_zero("retry_settings.max_retries"),
-            timeout: Duration::from_secs(self.size("retry_settings.timeout")),
+            timeout: Duration::from_secs(timeout),
             output_action: self.word("output_action"),
             output_file_name: self.text("output_file_name").unwrap_or_else(default_name),
             output_format,
             logging_level: self.word("logging_level"),
             environment_variables: self.texts("environment_variables"),
             device: self.word("device"),
+            deterministic: self.text("deterministic").as_deref() == Some("true"),
             limits: Limits {
                 memory: self.size("limits.memory"),
                 table_elements: self.size("limits.table_elements"),
@@ -97,6 +99,7 @@ impl Spec {
                 output_bytes: self.size("limits.output_bytes"),
                 tensors: self.size("limits.tensors"),
                 pixels: self.size("limits.pixels"),
+                init: self.seconds("limits.init").unwrap_or(3 * timeout + 30),
             },
         }
     }
@@ -201,6 +204,14 @@ impl Spec {
 
     fn size(&self, name: &'static str) -> u64 {
         u64::try_from(self.integer(name)).expect("the table's bounds keep sizes positive; this is a bug")
+    }
+
+    /// A time that may be left out.
+    fn seconds(&self, name: &'static str) -> Option<u64> {
+        match self.value(name) {
+            Some(Value::Integer(seconds)) => u64::try_from(seconds).ok(),
+            _ => None,
+        }
     }
 
     fn positive_or_zero(&self, name: &'static str) -> u32 {
@@ -332,6 +343,8 @@ settings:
         assert_eq!((limits.memory, limits.table_elements, limits.log_bytes), (1 << 30, 100_000, 1 << 20));
         assert_eq!((limits.output_rows, limits.output_bytes), (1_000_000, 256 << 20));
         assert_eq!((limits.tensors, limits.pixels), (2 << 30, 89_478_485));
+        // Three times what a `run` may take, and half a minute.
+        assert_eq!(limits.init, 120);
     }
 
     #[test]

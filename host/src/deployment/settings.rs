@@ -73,6 +73,8 @@ pub struct Limits {
     pub tensors: u64,
     /// Pixels of one picture, before it is resized.
     pub pixels: u64,
+    /// Seconds that the start of an instance may take, `init` included.
+    pub init: u64,
 }
 
 /// How the mini-batches of a job are cut, run, retried and written.
@@ -103,6 +105,8 @@ pub struct Settings {
     pub environment_variables: BTreeMap<String, String>,
     /// Where models run.
     pub device: Device,
+    /// Whether a script's clocks show a time that is the mini-batch's, and not the world's.
+    pub deterministic: bool,
     /// What a script may use at most.
     pub limits: Limits,
 }

@@ -17,6 +17,10 @@ pub(super) struct Scored {
     pub(super) bytes: usize,
 }
 
+/// Bytes that the repetitions of one mini-batch's error may take, unless each would be too short to say anything.
+const MAX_REPEATED_BYTES: usize = 4 << 20;
+const MIN_MESSAGE_BYTES: usize = 256;
+
 /// When and how long a mini-batch was scored.
 pub(super) struct Timing {
     pub(super) started: String,
@@ -67,9 +71,12 @@ impl<'a> MiniBatch<'a> {
 
     pub(super) fn failed(&self, error: &ScriptError, timing: Timing) -> Scored {
         let message = fault::chain(error);
+        // Once for each file: a long message of a large mini-batch would be gigabytes.
+        let most = (MAX_REPEATED_BYTES / self.files.len().max(1)).max(MIN_MESSAGE_BYTES);
+        let message = &message[..message.floor_char_boundary(most)];
         let mut errors = self.unnameable();
         for file in &self.files {
-            errors.push(error_row(file, timing.attempts, error.kind(), &message));
+            errors.push(error_row(file, timing.attempts, error.kind(), message));
         }
         let bytes = error_bytes(&errors);
         self.scored(Outcome { rows: None, errors, failed: self.names.len(), staged: None, bytes }, timing)
@@ -138,5 +145,22 @@ pub(super) fn shown(name: &[u8]) -> String {
             chunk.invalid().iter().for_each(|byte| all.push_str(&format!("\\x{byte:02x}")));
             all
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_is_shorter_where_it_is_repeated_for_many_files() {
+        for (files, bytes) in [(1, 4000), (1000, 4000), (100_000, MIN_MESSAGE_BYTES)] {
+            let names = vec![b"name".as_slice(); files];
+            let timing = Timing { started: String::new(), seconds: 0.0, device_time: Duration::ZERO, attempts: 1 };
+            let error = ScriptError::Trap { reason: "x".repeat(4000 - "the script trapped: ".len()) };
+            let errors = MiniBatch::new(0, &names).failed(&error, timing).done.errors;
+            assert_eq!(errors.len(), files);
+            assert!(errors.iter().all(|error| error.message.len() == bytes), "{files}: {}", errors[0].message.len());
+        }
     }
 }

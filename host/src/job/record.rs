@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::tally::Tally;
 use super::{End, Summary};
+use crate::confine::Confinement;
 use crate::deployment::Settings;
 
 /// States of a job, by Azure's names.
@@ -59,6 +60,8 @@ pub struct Record {
     pub peak_memory_bytes: Option<u64>,
     /// Where models ran, and why there.
     pub device: DeviceRecord,
+    /// What the process could not reach in this run, whatever happened.
+    pub confinement: Confinement,
     /// The deployment's name.
     pub deployment: String,
     /// The scoring script; the built-in scorer by its name and version.

@@ -82,8 +82,8 @@ impl<'a> Worker<'a> {
             if self.job.control.stop_flag().load(Ordering::Relaxed) {
                 return None;
             }
-            // An init that takes minutes to time out would take as many again.
-            let is_hopeless = matches!(error, ScriptError::Timeout { call: "init", .. })
+            // A start that takes minutes to time out would take as many again.
+            let is_hopeless = matches!(error, ScriptError::Timeout { call: "init" | "its start", .. })
                 && !self.feed.started.load(Ordering::Relaxed);
             let retries = if is_hopeless { 0 } else { self.job.settings.max_retries };
             match decide(&error, attempt, retries) {

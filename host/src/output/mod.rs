@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 pub use commit::Output;
 pub use format::Format;
 pub use journal::Counts;
-pub use open::Resumed;
+pub use open::{MadeFolder, Resumed};
 
 use crate::fault::Fault;
 use crate::row::Rows;

@@ -212,6 +212,29 @@ fn refuse_changed(start: &Start, options: &OutputOptions) -> Result<(), OutputEr
     Ok(())
 }
 
+/// The output folder, there from now on; gone again when this is dropped, if nothing came into it.
+#[derive(Debug)]
+pub struct MadeFolder(Option<PathBuf>);
+
+impl MadeFolder {
+    /// Makes the folder, if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be made, or its place is taken.
+    pub fn make(folder: &Path) -> Result<Self, OutputError> {
+        let is_new = !is_output_folder(folder)?;
+        make_output_folder(folder)?;
+        Ok(Self(is_new.then(|| folder.to_owned())))
+    }
+}
+
+impl Drop for MadeFolder {
+    /// Only an empty folder can be removed like this.
+    fn drop(&mut self) {
+        let _ = self.0.as_ref().map(fs::remove_dir);
+    }
+}
+
 fn make_output_folder(folder: &Path) -> Result<(), OutputError> {
     if is_output_folder(folder)? {
         return Ok(());

@@ -17,13 +17,17 @@ use super::{ProjectError, Workplace, component, refused};
 pub(super) fn build(place: &Workplace<'_>) -> Result<(), ProjectError> {
     let hint = format!("pip install {}", pinned("ziglang"));
     let zig = place.find_tool("ZIG", &["zig", "python-zig"], &hint)?;
-    let sources = sources(place.project)?;
-    let has_cpp = sources.iter().any(|source| source.extension() == Some(OsStr::new("cpp")));
-    let mut command = Command::new(zig);
-    command.arg(if has_cpp { "c++" } else { "cc" }).args(OPTIONS).arg("-I").arg(place.sdk);
+    let own = sources(place.project)?;
+    let has_cpp = own.iter().any(|source| source.extension() == Some(OsStr::new("cpp")));
+    let given = [own, sources(place.sdk)?, sources(&place.sdk.join("generated"))?].concat();
     let module = place.scratch.join("core.wasm");
-    command.arg("-o").arg(&module).args(&sources).args(self::sources(place.sdk)?);
-    command.args(self::sources(&place.sdk.join("generated"))?);
+    let mut command = Command::new(zig);
+    command.arg(if has_cpp { "c++" } else { "cc" }).args(OPTIONS).arg("-o").arg(&module);
+    // From the project on: `assert` puts the names of files into the component, and they are nobody else's business.
+    // With a dot before them, since a file may be called as an option is.
+    let below =
+        |path: &Path| path.strip_prefix(place.project).map_or(path.to_owned(), |path| Path::new(".").join(path));
+    command.arg("-I").arg(below(place.sdk)).args(given.iter().map(|source| below(source)));
     command.current_dir(place.project).env("ZIG_LOCAL_CACHE_DIR", place.scratch.join("zig"));
     run(&mut command)?;
     let module = std::fs::read(&module).map_err(refused(&module))?;
@@ -31,8 +35,10 @@ pub(super) fn build(place: &Workplace<'_>) -> Result<(), ProjectError> {
     std::fs::write(place.component, component).map_err(refused(place.component))
 }
 
-/// A library without `main`, for WebAssembly with WASI.
-const OPTIONS: [&str; 6] = ["-target", "wasm32-wasi", "-mexec-model=reactor", "-O2", "-s", "-Wall"];
+/// A library without `main`, for WebAssembly with WASI. Optimised code keeps its `assert`, which Zig would leave out; C++
+/// has no exceptions there, and says so where one is thrown instead of when it is linked.
+const OPTIONS: [&str; 8] =
+    ["-target", "wasm32-wasi", "-mexec-model=reactor", "-O2", "-s", "-Wall", "-UNDEBUG", "-fno-exceptions"];
 
 /// The files of a folder that are compiled, in order, so that the same sources give the same component.
 fn sources(folder: &Path) -> Result<Vec<PathBuf>, ProjectError> {

@@ -58,3 +58,29 @@ fn encode(module: &[u8]) -> Result<Vec<u8>, Cause> {
         .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)?;
     Ok(encoder.encode()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The cause, in words.
+    fn cause(core_module: &[u8], wit: &Path) -> String {
+        let Err(ProjectError::Component(error)) = from_core(core_module, wit) else { panic!("it became a component") };
+        let cause = std::error::Error::source(&error).expect("it has a cause").to_string();
+        format!("{error}: {cause}")
+    }
+
+    #[test]
+    fn what_is_no_script_is_refused_with_a_reason() {
+        let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
+        let empty = b"\0asm\x01\0\0\0";
+        let said = cause(empty, &wit);
+        assert!(said.contains("does not fit the contract") && said.contains("script@"), "{said}");
+        cause(b"", &wit);
+        cause(b"not wasm at all", &wit);
+        // A component, which would be one already.
+        cause(b"\0asm\x0d\0\x01\0", &wit);
+        let said = cause(empty, Path::new("/nowhere"));
+        assert!(said.contains("cannot be read"), "{said}");
+    }
+}

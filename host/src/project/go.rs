@@ -30,7 +30,7 @@ pub(super) fn build(place: &Workplace<'_>) -> Result<(), ProjectError> {
     command.arg(&module).arg(".").current_dir(place.project);
     command.envs([("GOOS", "wasip1"), ("GOARCH", "wasm"), ("CGO_ENABLED", "0")]);
     // Neither another Go nor a module is fetched behind the author's back, and settings of another project do not count.
-    command.envs([("GOTOOLCHAIN", "local"), ("GOFLAGS", "-mod=mod"), ("GOPROXY", "off"), ("GOWORK", "off")]);
+    command.envs([("GOTOOLCHAIN", "local"), ("GOFLAGS", ""), ("GOPROXY", "off"), ("GOWORK", "off")]);
     run(&mut command)?;
     let module = std::fs::read(&module).map_err(refused(&module))?;
     let component = component::from_core(&module, place.wit)?;

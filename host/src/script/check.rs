@@ -1,6 +1,7 @@
 //! A component's bytes → a [`Script`] that can be instantiated, or a refusal in plain words.
 //! Everything that can be known before a job is found out here.
 
+use std::io::Read;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -8,6 +9,7 @@ use wasmtime::component::Component;
 
 use wasmtime::Store;
 use wasmtime::component::InstancePre;
+use wasmtime::component::types::ComponentItem;
 
 use super::bindings::scorehost::script::types::{Failure, Output};
 use super::bindings::{ScoringScript, ScoringScriptPre};
@@ -49,10 +51,17 @@ impl Script {
     pub fn open(engine: &Engine, cache: &CompileCache, path: &Path) -> Result<Self, ScriptError> {
         let read = |source| ScriptError::Read { path: path.to_owned(), source };
         let size = std::fs::metadata(path).map_err(read)?.len();
+        let mut wasm = Vec::new();
+        if size <= MAX_SCRIPT_BYTES {
+            // Not the size that was told: a device has none, and a file may grow meanwhile.
+            let file = std::fs::File::open(path).map_err(read)?;
+            file.take(MAX_SCRIPT_BYTES + 1).read_to_end(&mut wasm).map_err(read)?;
+        }
+        let size = size.max(wasm.len() as u64);
         if size > MAX_SCRIPT_BYTES {
             return Err(refused(format!("the script is {size} bytes; at most {MAX_SCRIPT_BYTES} are taken")));
         }
-        Self::compile(engine, cache, &std::fs::read(path).map_err(read)?)
+        Self::compile(engine, cache, &wasm)
     }
 
     /// Checks and compiles a component.
@@ -65,11 +74,10 @@ impl Script {
         let interfaces = interfaces(engine, &component);
         let contract = check_contract(&interfaces.exports)?;
         check_imports(&interfaces.imports)?;
-        let pre = engine
-            .linker()
-            .instantiate_pre(&component)
-            .and_then(|pre| Prepared::new(&contract, pre))
-            .map_err(|e| refused(format!("the script does not fit contract {contract}: {e:#}")))?;
+        let misfit = |e| refused(format!("the script does not fit contract {contract}: {e:#}"));
+        let pre = engine.linker().instantiate_pre(&component).map_err(misfit)?;
+        check_functions(engine, &component, &contract)?;
+        let pre = Prepared::new(&contract, pre).map_err(misfit)?;
         let digest = format!("sha256:{}", hex(&Sha256::digest(wasm)));
         let interfaces = Interfaces { contract, ..interfaces };
         Ok(Self { engine: engine.clone(), pre, digest, bytes: wasm.len(), interfaces })
@@ -201,6 +209,15 @@ fn check_contract(exports: &[String]) -> Result<String, ScriptError> {
         )));
     }
     Ok(version.to_owned())
+}
+
+/// The export that [`check_contract`] found has the contract's functions.
+fn check_functions(engine: &Engine, component: &Component, contract: &str) -> Result<(), ScriptError> {
+    let name = format!("{SCRIPT_EXPORT}{contract}");
+    match component.component_type().get_export(engine.wasmtime(), &name).map(|export| export.ty) {
+        Some(ComponentItem::ComponentInstance(script)) => super::exports::check(engine.wasmtime(), &script, contract),
+        _ => Err(refused(format!("the component's export `{name}` is not an interface"))),
+    }
 }
 
 /// What the linker offers, by interface without version, with what to say of the tempting ones that it does not.

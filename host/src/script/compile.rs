@@ -238,6 +238,7 @@ fn limit_this_process(limits: &CompileLimits) -> std::io::Result<()> {
     }
     // Where memory is short all the same, it is this process that has to go, not the host. May be refused.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    crate::confine::confine_computation();
     follow_parent();
     Ok(())
 }

@@ -2,14 +2,16 @@
 //! is joined with. Knows nothing of jobs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Engine as Wasmtime, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bindings::{ScoringScript, nn};
+use super::limits::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLES};
 use super::state::State;
-use super::{ScriptError, previous};
+use super::{ScriptError, clocks, previous};
 
 /// How often a running script is asked whether its time is up: a hundredth of the shortest timeout that can be set.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -23,6 +25,7 @@ struct Inner {
     wasmtime: Wasmtime,
     linker: Linker<State>,
     pooling: bool,
+    ticks: AtomicBool,
 }
 
 impl Engine {
@@ -37,8 +40,7 @@ impl Engine {
             Err(_) => (Wasmtime::new(&config(false)).map_err(ScriptError::engine)?, false),
         };
         let linker = linker(&wasmtime).map_err(ScriptError::engine)?;
-        start_ticker(&wasmtime)?;
-        Ok(Self(Arc::new(Inner { wasmtime, linker, pooling })))
+        Ok(Self(Arc::new(Inner { wasmtime, linker, pooling, ticks: AtomicBool::new(false) })))
     }
 
     pub(crate) fn wasmtime(&self) -> &Wasmtime {
@@ -47,6 +49,15 @@ impl Engine {
 
     pub(crate) fn linker(&self) -> &Linker<State> {
         &self.0.linker
+    }
+
+    /// Starts what deadlines are looked at by. Not before the first instance: a process that confines itself opens
+    /// scripts first, and has no other thread then.
+    pub(crate) fn start_ticks(&self) -> Result<(), ScriptError> {
+        if self.0.ticks.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        start_ticker(&self.0.wasmtime).inspect_err(|_| self.0.ticks.store(false, Ordering::Relaxed))
     }
 
     /// Whether instances come from a pool.
@@ -77,9 +88,9 @@ pub(super) fn config(pooling: bool) -> Config {
             .total_memories(POOL * 2)
             .total_tables(POOL * 4)
             .total_stacks(POOL)
-            .max_core_instances_per_component(64)
-            .max_memories_per_component(16)
-            .max_tables_per_component(32)
+            .max_core_instances_per_component(MAX_INSTANCES)
+            .max_memories_per_component(MAX_MEMORIES)
+            .max_tables_per_component(MAX_TABLES)
             .max_tables_per_module(4)
             .max_component_instance_size(8 << 20)
             .max_core_instance_size(8 << 20)
@@ -95,6 +106,7 @@ pub(super) fn config(pooling: bool) -> Config {
 fn linker(wasmtime: &Wasmtime) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(wasmtime);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    clocks::add_to_linker(&mut linker)?;
     ScoringScript::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     nn::Ml::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     previous::add_to_linker(&mut linker)?;

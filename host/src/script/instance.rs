@@ -29,9 +29,6 @@ pub struct Instance {
     spent: bool,
 }
 
-/// Making memories and tables takes microseconds; whatever takes longer is a start function gone wrong.
-const INSTANTIATE_LIMIT: Duration = Duration::from_secs(30);
-
 /// How often a waiting call looks whether the job stops.
 const STOP_CHECK: Duration = Duration::from_millis(100);
 
@@ -71,9 +68,7 @@ impl Instance {
     ) -> Result<Self, (ScriptError, Printed)> {
         let silent = |e| (e, Printed::default());
         let mut instance = Self::new(script, services, output, stop).map_err(silent)?;
-        // A model may have to be opened, which takes longer than scoring does: Azure's own allowance.
-        let limit = services.timeout.saturating_mul(3) + Duration::from_secs(30);
-        match instance.init(limit) {
+        match instance.init(services.limits.init) {
             Ok(()) => Ok(instance),
             Err(error) => {
                 let printed = instance.take_log();
@@ -92,6 +87,7 @@ impl Instance {
         output: Option<&Path>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self, ScriptError> {
+        script.engine.start_ticks()?;
         let state = State::new(Arc::clone(services), output)?;
         let mut store = Store::new(script.engine.wasmtime(), state);
         store.limiter(|state| &mut state.limits);
@@ -100,13 +96,15 @@ impl Instance {
         store.set_hostcall_fuel(services.limits.output_bytes);
         watch(&mut store, stop);
         // Instantiating runs the component's own start functions.
-        store.data_mut().call.deadline = Instant::now() + INSTANTIATE_LIMIT;
+        let limit = services.limits.init;
+        store.data_mut().call.deadline = Instant::now() + limit;
         store.set_epoch_deadline(1);
-        let made = block_on(INSTANTIATE_LIMIT, stop, script.pre.instantiate(&mut store))?;
+        let made = block_on(limit, stop, script.pre.instantiate(&mut store))?;
         let script = match made {
             Some(Ok(script)) => script,
             Some(Err(error)) => return Err(failed_start(store.data(), &error)),
-            None => return Err(ScriptError::Timeout { call: "instantiation", limit: INSTANTIATE_LIMIT }),
+            None if stop.load(Ordering::Relaxed) => return Err(ScriptError::Stopped),
+            None => return Err(ScriptError::Timeout { call: "its start", limit }),
         };
         Ok(Self { store, script, stop: Arc::clone(stop), spent: false })
     }
@@ -274,12 +272,18 @@ fn watch(store: &mut Store<State>, stop: &Arc<AtomicBool>) {
 /// A component's own start functions can fail as its other functions can; without room for it, it is the host's fault.
 fn failed_start(state: &State, error: &wasmtime::Error) -> ScriptError {
     match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => ScriptError::Timeout { call: "instantiation", limit: INSTANTIATE_LIMIT },
+        Some(Trap::Interrupt) => ScriptError::Timeout { call: "its start", limit: state.services.limits.init },
         Some(_) => explain(state, error),
         None if state.limits.exceeded.is_some() => explain(state, error),
         None => ScriptError::engine(error),
     }
 }
+
+/// How wasmtime says that a call handed over too much, or too many handles; its types for that are private.
+const FUEL_EXHAUSTED: &str = "fuel allocated for hostcalls has been exhausted";
+const HANDLES_EXHAUSTED: &str = "store handle limit exceeded";
+
+const TOO_MANY_HANDLES: &str = "it holds more files, streams or handles than a script may";
 
 /// A trap in words: the limit it met, else the panic's text that the script printed, else the trap and where it was.
 fn explain(state: &State, error: &wasmtime::Error) -> ScriptError {
@@ -290,7 +294,7 @@ fn explain(state: &State, error: &wasmtime::Error) -> ScriptError {
         return ScriptError::Exit(exit.0);
     }
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
-        return ScriptError::Trap { reason: "it holds more files, streams or handles than a script may".into() };
+        return ScriptError::Trap { reason: TOO_MANY_HANDLES.into() };
     }
     let printed = state.log.peek_stderr();
     let panic = panic_text(&printed);
@@ -298,7 +302,14 @@ fn explain(state: &State, error: &wasmtime::Error) -> ScriptError {
         Some(Trap::UnreachableCodeReached) if !panic.is_empty() => panic.to_owned(),
         Some(trap) => trap.to_string(),
         // The chain would hold a backtrace of the script's functions.
-        None => error.root_cause().to_string(),
+        None => match error.root_cause().to_string() {
+            cause if cause.contains(FUEL_EXHAUSTED) => {
+                let limit = state.services.limits.output_bytes;
+                format!("it handed the host more than limits.output_bytes, which is {limit}, in one call")
+            }
+            cause if cause.contains(HANDLES_EXHAUSTED) => TOO_MANY_HANDLES.to_owned(),
+            cause => cause,
+        },
     };
     ScriptError::Trap { reason: shortened(reason) }
 }

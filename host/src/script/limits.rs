@@ -5,6 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wasmtime::ResourceLimiter;
 
+/// Core instances, memories and tables of one component: language runtimes have a handful of each.
+pub(super) const MAX_INSTANCES: u32 = 64;
+pub(super) const MAX_MEMORIES: u32 = 16;
+pub(super) const MAX_TABLES: u32 = 32;
+
 /// Sums what all memories and tables of one instance hold; wasmtime's own limits are for each memory alone.
 #[derive(Debug)]
 pub(crate) struct MemoryLimits {
@@ -65,6 +70,19 @@ impl ResourceLimiter for MemoryLimits {
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let grown = self.tables.grow(current, desired);
         self.settle(grown)
+    }
+
+    // As many as the pool has room for, whether or not there is a pool.
+    fn instances(&self) -> usize {
+        MAX_INSTANCES as usize
+    }
+
+    fn memories(&self) -> usize {
+        MAX_MEMORIES as usize
+    }
+
+    fn tables(&self) -> usize {
+        MAX_TABLES as usize
     }
 }
 

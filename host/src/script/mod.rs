@@ -6,8 +6,10 @@
 mod bindings;
 mod cache;
 mod check;
+mod clocks;
 pub mod compile;
 mod engine;
+mod exports;
 #[expect(unreachable_pub, reason = "the generated bindings name the handles' types, which must be `pub` for that")]
 mod imports;
 mod instance;

@@ -12,6 +12,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::ScriptError;
+use super::clocks::Clocks;
 use super::imports::Services;
 use super::limits::{Budget, MemoryLimits};
 use super::log::Log;
@@ -39,6 +40,8 @@ pub(crate) struct State {
     pub(crate) output: Option<PathBuf>,
     /// Counts the tables that are open: one reference each, and this one.
     pub(crate) open_tables: Arc<()>,
+    /// What time it is for the script.
+    pub(crate) clocks: Clocks,
     random: Seeded,
 }
 
@@ -54,6 +57,9 @@ pub(crate) struct CallState {
 /// Files and streams a script may hold: each is one of the process's, which has as few as a thousand.
 const MAX_FILES: usize = 256;
 
+/// Random bytes that one call may ask for: they are drawn before its deadline is looked at again.
+const MAX_RANDOM_BYTES: u64 = 4 << 20;
+
 /// Handles a script may hold: a mini-batch of thousands of files, each with an image and a few tensors.
 pub(crate) const MAX_HANDLES: usize = 100_000;
 
@@ -61,7 +67,8 @@ impl State {
     pub(crate) fn new(services: Arc<Services>, output: Option<&Path>) -> Result<Self, ScriptError> {
         let log = Log::new(services.limits.log_bytes, services.log_level);
         let random = Seeded::new();
-        let wasi = wasi(&services, output, &log, &random).map_err(ScriptError::engine)?;
+        let clocks = Clocks::new(services.deterministic);
+        let wasi = wasi(&services, output, &log, (&random, &clocks)).map_err(ScriptError::engine)?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_FILES);
         let mut things = ResourceTable::new();
@@ -78,14 +85,17 @@ impl State {
             retired: false,
             output: output.map(Path::to_owned),
             open_tables: Arc::default(),
+            clocks,
             random,
             services,
         })
     }
 
-    /// Begins a call: the same mini-batch draws the same random numbers on every attempt and every instance.
+    /// Begins a call: the same mini-batch draws the same random numbers, and reads the same virtual time, on every attempt and every instance.
     pub(crate) fn begin(&mut self, call: CallState) {
         self.random.seed(call.mini_batch);
+        // `init` is attempt 0, of no mini-batch.
+        self.clocks.begin((call.attempt > 0).then_some(call.mini_batch));
         self.call = call;
         self.device_ns = Arc::default();
     }
@@ -98,7 +108,12 @@ impl WasiView for State {
 }
 
 /// WASI with nothing behind it but what the contract names: no arguments, no network, no other folder.
-fn wasi(services: &Services, output: Option<&Path>, log: &Log, random: &Seeded) -> wasmtime::Result<WasiCtx> {
+fn wasi(
+    services: &Services,
+    output: Option<&Path>,
+    log: &Log,
+    (random, clocks): (&Seeded, &Clocks),
+) -> wasmtime::Result<WasiCtx> {
     let mut builder = WasiCtxBuilder::new();
     builder
         .stdout(log.stdout())
@@ -106,8 +121,10 @@ fn wasi(services: &Services, output: Option<&Path>, log: &Log, random: &Seeded) 
         .secure_random(random.clone())
         .insecure_random(random.clone())
         .insecure_random_seed(0)
+        .max_random_size(MAX_RANDOM_BYTES)
         .allow_tcp(false)
         .allow_udp(false);
+    clocks.install(&mut builder);
     builder.preopened_dir(&services.input_folder, GUEST_INPUT, FsPerms::ReadOnly)?;
     if let Some(model) = services.models.folder() {
         builder.preopened_dir(model, GUEST_MODEL, FsPerms::ReadOnly)?;

@@ -63,6 +63,7 @@ impl Header {
             "model": model.as_ref().map(|m| &m.digest),
             "device": format!("{}: {}", device.0.name, device.1),
             "tags": deployment.tags,
+            "deterministic": settings.deterministic,
             "output": [deployment.settings.output_action, deployment.settings.output_format],
         });
         Ok(Self { job, script, model, value, is_resumed: false })
@@ -70,7 +71,7 @@ impl Header {
 
     /// Compares with what an earlier run stored, and takes over its job's name.
     pub(super) fn continue_as(mut self, then: &Value) -> Result<Self, ServiceError> {
-        const ALL: [&str; 9] = [
+        const ALL: [&str; 10] = [
             "script",
             "model",
             "device",
@@ -80,6 +81,7 @@ impl Header {
             "environment_variables",
             "input",
             "limits",
+            "deterministic",
         ];
         for what in ALL {
             if self.value[what] != then[what] {

@@ -17,6 +17,7 @@ pub use run::{Event, Outcome, RunRequest, run};
 use std::path::PathBuf;
 
 use crate::builtin::BuiltInError;
+use crate::confine::ConfineError;
 use crate::deployment::SpecError;
 use crate::fault::Fault;
 use crate::infer::InferError;
@@ -74,6 +75,9 @@ pub enum ServiceError {
     /// The output folder is the input folder.
     #[error("the output folder is the input folder, `{}`", .0.display())]
     SameFolder(PathBuf),
+    /// The process cannot be confined.
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
     /// The output is refused or cannot be written.
     #[error("the output cannot be used")]
     Output(#[from] OutputError),
@@ -108,6 +112,7 @@ impl ServiceError {
             ServiceError::Infer(e) => e.fault(),
             ServiceError::Bench(e) => e.fault(),
             ServiceError::Input(e) => e.fault(),
+            ServiceError::Confine(e) => e.fault(),
             ServiceError::Output(e) => e.fault(),
             ServiceError::Job(e) => e.fault(),
             ServiceError::BuiltIn(e) => e.fault(),
@@ -129,6 +134,10 @@ impl ServiceError {
             },
             ServiceError::Project(e) => e.hint(),
             ServiceError::Output(e) | ServiceError::Job(JobError::Output(e)) => e.hint().map(str::to_owned),
+            ServiceError::Confine(_) => Some(
+                "--confine auto goes on with what there is; newer kernels, and containers that allow it, have all"
+                    .into(),
+            ),
             ServiceError::BuiltIn(e) => e.hint().map(str::to_owned),
             ServiceError::EmptyInput(_) => Some("hidden files and links out of the folder are not taken".into()),
             ServiceError::SameFolder(_) => {

@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
 use super::ServiceError;
 use super::header::Header;
 use super::model;
+use crate::cache::{self, Private};
+use crate::confine::{self, Confine, Confinement, Reach};
 use crate::deployment::{self, Deployment, OutputAction, OutputFormat, Settings, Spec};
 use crate::fault;
 use crate::infer::Backend;
@@ -17,7 +19,7 @@ use crate::job::plan::Plan;
 use crate::job::record::{Counts, DeviceRecord, Record, State, peak_memory_bytes};
 use crate::job::tally::Tally;
 use crate::job::{self, Control, End, Job, Progress, Scorer, Summary};
-use crate::output::{Existing, Format, Output, OutputOptions, Resumed};
+use crate::output::{Existing, Format, MadeFolder, Output, OutputOptions, Resumed};
 use crate::script::{CompileCache, Compiler, Engine, InstanceLimits, Level, Models, Script, Services};
 use crate::store;
 use crate::vision;
@@ -42,11 +44,17 @@ pub struct RunRequest {
     pub existing: Existing,
     /// What compiles a script that was not compiled before.
     pub compiler: Compiler,
+    /// Whether the process that calls this confines itself to the job's folders, for good. A process that does other
+    /// things as well takes [`Confine::Off`].
+    pub confine: Confine,
 }
 
 /// What a job tells while it runs.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The process is confined as far as it was asked to; nothing of the job's contents was looked at, and no thread was
+    /// started. What the observer starts now is inside.
+    Confined(&'a Confinement),
     /// Everything is checked, and scoring begins.
     Started {
         /// The job's name.
@@ -93,6 +101,10 @@ pub fn run(
     let views = Views::new(request, &deployment)?;
     let plan = if request.existing == Existing::Resume { None } else { Some(new_plan(request, &deployment, &views)?) };
     let script = open_script(&request.compiler, &deployment)?;
+    // Before the wall, so that nothing around it has to be writable.
+    let _made = MadeFolder::make(&request.output)?;
+    let confinement = confine::confine(request.confine, &reach(request, &deployment, &views))?;
+    observer(&Event::Confined(&confinement));
     let (models, mut device, backend) = open_models(request, &deployment, &views)?;
     let mut scorer = scorer(script, &deployment, &views, &models)?;
     if let (Scorer::BuiltIn(scorer), Some(plan)) = (&mut scorer, &plan) {
@@ -125,14 +137,15 @@ pub fn run(
     let mut summary = Summary::from(from);
     let result = job::run(&job, &mut output, &mut summary, |progress| observer(&Event::Progress(*progress)));
     device.notices = backend.notices();
+    let outside = (device, confinement);
     if let Err(error) = result {
         summary.end = End::Failed(fault::chain(&error));
-        let record = record(&job, &header, device, &summary, clock);
+        let record = record(&job, &header, outside, &summary, clock);
         // The first error is the one to tell; the record is a courtesy where even the disk failed.
         let _ = output.suspend(&to_json(&record));
         return Err(error.into());
     }
-    let record = record(&job, &header, device, &summary, clock);
+    let record = record(&job, &header, outside, &summary, clock);
     match summary.end {
         End::Completed => output.finish(&to_json(&record))?,
         End::Failed(_) | End::Interrupted => output.suspend(&to_json(&record))?,
@@ -171,12 +184,32 @@ fn scorer(
     Ok(Scorer::BuiltIn(model::built_in(deployment, &folder.join(file), session)?))
 }
 
+/// What a job touches from here on: its script is open, and its listing is made.
+fn reach(request: &RunRequest, deployment: &Deployment, views: &Views) -> Reach {
+    let whole = |path: &Path| path.canonicalize().ok();
+    let library = request.named.onnxruntime.as_deref();
+    // It opens the libraries beside it, and may be a link to where they are.
+    let libraries = library.into_iter().flat_map(|path| [Some(path.to_owned()), whole(path)]).flatten();
+    let libraries = libraries.filter_map(|path| path.parent().map(Path::to_owned));
+    let read = [Some(request.input.clone()), Some(views.input.clone()), deployment.model.clone(), views.model.clone()];
+    let kept = views.kept.iter().map(|folder| folder.path().to_owned());
+    // Not what is compiled of scripts: a job that could change that would change the next one's.
+    let shaders = Private::of_user(cache::GPU).folder().map(Path::to_owned);
+    let write = std::iter::once(request.output.clone()).chain(shaders).chain(kept);
+    let output = whole(&request.output).and_then(|output| output.parent().map(Path::to_owned));
+    Reach {
+        read: read.into_iter().flatten().chain(libraries).collect(),
+        write: write.collect(),
+        tidy: output.into_iter().chain([std::env::temp_dir()]).collect(),
+    }
+}
+
 /// Folders that scripts may read: the caller's own, or private ones around single files.
 struct Views {
     input: PathBuf,
     model: Option<PathBuf>,
     /// Private folders, gone when the job ends.
-    _kept: Vec<tempfile::TempDir>,
+    kept: Vec<tempfile::TempDir>,
 }
 
 impl Views {
@@ -191,7 +224,7 @@ impl Views {
             Ok(kept[kept.len() - 1].path().to_owned())
         };
         let model = deployment.model.as_deref().map(&mut view).transpose()?;
-        Ok(Self { input: view(&request.input)?, model, _kept: kept })
+        Ok(Self { input: view(&request.input)?, model, kept })
     }
 }
 
@@ -307,7 +340,7 @@ fn services(
         input_folder: views.input.clone(),
         loader,
         models,
-        timeout: settings.timeout,
+        deterministic: settings.deterministic,
         log_level: level_of(settings.logging_level),
         limits: limits_of(settings),
     }))
@@ -339,13 +372,14 @@ fn limits_of(settings: &Settings) -> InstanceLimits {
         log_bytes: size(limits.log_bytes),
         output_rows: size(limits.output_rows),
         output_bytes: size(limits.output_bytes),
+        init: Duration::from_secs(limits.init),
     }
 }
 
 fn record(
     job: &Job<'_>,
     header: &Header,
-    device: DeviceRecord,
+    (device, confinement): (DeviceRecord, Confinement),
     summary: &Summary,
     (started, began): (SystemTime, Instant),
 ) -> Record {
@@ -366,6 +400,7 @@ fn record(
         device_seconds: rounded(summary.device_time.as_secs_f64()),
         peak_memory_bytes: peak_memory_bytes(),
         device,
+        confinement,
         deployment: job.services.deployment.clone(),
         script: header.script.clone(),
         model: header.model.clone(),

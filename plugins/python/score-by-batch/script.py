@@ -7,6 +7,10 @@ import sys
 
 from scorehost import Model, Output, Recipe, file_name, images, setting
 
+model: Model
+recipe: Recipe
+device_batching: int
+
 
 def init():
     global model, recipe, device_batching

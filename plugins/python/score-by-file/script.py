@@ -5,6 +5,9 @@ One row a file: its name, the most likely class, that class's probability.
 
 from scorehost import Image, Model, Recipe, Tensor, by_file, file_name
 
+model: Model
+recipe: Recipe
+
 
 def init():
     global model, recipe

@@ -18,7 +18,8 @@ sh_cell sh_text(const char *value) {
 
 sh_cell sh_float(float value) {
     char digits[32];
-    /* Nine digits tell every float from its neighbours. */
+    /* Nine digits tell every float from its neighbours. A few powers of two, past 1e26 and below 1e-28, get a digit more
+     * than they need, since their neighbours are not equally far. */
     for (int count = 1; count <= 9; count++) {
         snprintf(digits, sizeof digits, "%.*g", count, (double)value);
         if (strtof(digits, NULL) == value) return sh_number(strtod(digits, NULL));

@@ -72,7 +72,9 @@ func RecipeFor(model *Model) (*Recipe, error) {
 }
 
 // ResizeFilter sets the filter; antialiased are Pillow's numbers, not antialiased TensorFlow's and OpenCV's.
-func (r *Recipe) ResizeFilter(filter Filter, antialias bool) { r.recipe.ResizeFilter(filter, antialias) }
+func (r *Recipe) ResizeFilter(filter Filter, antialias bool) {
+	r.recipe.ResizeFilter(filter, antialias)
+}
 
 // ShorterSide resizes the shorter side to this many pixels and cuts the centre, instead of stretching.
 func (r *Recipe) ShorterSide(pixels int) { r.recipe.ShorterSide(uint32(pixels)) }

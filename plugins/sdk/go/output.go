@@ -90,22 +90,18 @@ func (o *Output) FailAll(failed []FailedFile) { o.failed = append(o.failed, fail
 // Columns is the rows as typed columns, as [Writer.Write] takes them: whole numbers among numbers become numbers; other
 // mixtures are refused.
 func (o *Output) Columns() ([]Column, error) {
+	if o.err != nil {
+		return nil, o.err
+	}
 	columns := make([]Column, len(o.names))
 	for i, name := range o.names {
 		column, err := typed(name, o.cells[i])
-		if err != nil || o.err != nil {
-			return nil, errOr(o.err, err)
+		if err != nil {
+			return nil, err
 		}
 		columns[i] = column
 	}
-	return columns, o.err
-}
-
-func errOr(first, second error) error {
-	if first != nil {
-		return first
-	}
-	return second
+	return columns, nil
 }
 
 // plain is the value as bool, int64, float64, string or nil.

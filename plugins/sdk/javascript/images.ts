@@ -50,7 +50,7 @@ export class Recipe {
   /** `antialias` false gives TensorFlow's and OpenCV's numbers. */
   resizeFilter(filter: Filter, antialias = true): this {
     if (!["nearest", "bilinear", "bicubic", "lanczos"].includes(filter)) throw new RangeError(`no filter is ${filter}`);
-    this.handle.resizeFilter(filter, antialias);
+    this.handle.resizeFilter(filter, Boolean(antialias));
     return this;
   }
 
@@ -62,7 +62,7 @@ export class Recipe {
 
   /** `(pixel × scale − mean) ÷ deviation`, by channel. */
   normalize(scale: number, mean: Channels = [0, 0, 0], deviation: Channels = [1, 1, 1]): this {
-    this.handle.normalize(scale, mean, deviation);
+    this.handle.normalize(Number(scale), channels(mean), channels(deviation));
     return this;
   }
 
@@ -90,6 +90,18 @@ export class Recipe {
     this.handle.upright();
     return this;
   }
+}
+
+/** What the host knows a recipe by; it would end the instance over anything else. */
+function handleOfRecipe(recipe: Recipe): host.Recipe {
+  if (!(recipe instanceof Recipe)) throw new TypeError("a Recipe is wanted");
+  return recipe.handle;
+}
+
+/** Three numbers, one for each channel. */
+function channels(values: Channels): Channels {
+  if (!Array.isArray(values) || values.length !== 3) throw new TypeError("three numbers are wanted, one for each channel");
+  return values.map(Number) as Channels;
 }
 
 /** One picture of the mini-batch. Pixels are decoded when something needs them. */
@@ -121,7 +133,7 @@ export class Image {
 
   /** One picture, without a batch dimension: channels × height × width, or as the recipe lays it out. */
   tensor(recipe: Recipe): Tensor {
-    return new Tensor(call(() => this.handle.tensor(recipe.handle)));
+    return new Tensor(call(() => this.handle.tensor(handleOfRecipe(recipe))));
   }
 
   /** Hands it back before the engine does, for `using`. */
@@ -135,6 +147,6 @@ export type Loaded = { pictures: Tensor; failed: FailedFile[] };
 
 /** Files of the mini-batch to one tensor, all at once. */
 export function load(files: string[], recipe: Recipe): Loaded {
-  const { pictures, failed } = call(() => host.load(files.map(text), recipe.handle));
+  const { pictures, failed } = call(() => host.load(files.map(text), handleOfRecipe(recipe)));
   return { pictures: new Tensor(pictures), failed };
 }

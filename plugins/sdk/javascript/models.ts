@@ -2,7 +2,7 @@
 
 import * as host from "scorehost:script/models@0.2.0";
 import { call, text } from "./failures";
-import { Tensor } from "./tensors";
+import { handleOf, Tensor } from "./tensors";
 
 /** An input or an output. A size that is `null` is free, as a batch dimension is. */
 export type Port = host.Port;
@@ -32,12 +32,12 @@ export class Model {
    * the result is there; what reads the result waits.
    */
   predict(input: Tensor): Tensor {
-    return new Tensor(call(() => this.handle.predict(input.handle)));
+    return new Tensor(call(() => this.handle.predict(handleOf(input))));
   }
 
   /** Every output by name, for inputs by name. */
   predictNamed(inputs: Record<string, Tensor>): Record<string, Tensor> {
-    const named = Object.entries(inputs).map(([name, tensor]): [string, typeof tensor.handle] => [text(name), tensor.handle]);
+    const named = Object.entries(inputs).map(([name, tensor]): [string, Tensor["handle"]] => [text(name), handleOf(tensor)]);
     const outputs = call(() => this.handle.predictNamed(named));
     return Object.fromEntries(outputs.map(([name, handle]) => [name, new Tensor(handle)]));
   }

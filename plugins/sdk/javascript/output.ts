@@ -22,16 +22,18 @@ export function fileName(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
 }
 
+const isNames = (columns: Columns): columns is readonly string[] => Array.isArray(columns);
+
 /** The rows of one mini-batch, and its failed files. */
 export class Output {
-  readonly #names: string[];
-  readonly #kinds: (Kind | undefined)[];
-  readonly #columns: Cell[][];
+  #names: string[];
+  #kinds: (Kind | undefined)[];
+  #columns: Cell[][];
   readonly #failed: FailedFile[] = [];
 
   /** No rows yet, with these columns. */
   constructor(columns: Columns) {
-    const said: [string, Kind?][] = Array.isArray(columns) ? columns.map((name) => [name]) : Object.entries(columns);
+    const said: [string, Kind?][] = isNames(columns) ? columns.map((name) => [name]) : Object.entries(columns);
     this.#names = said.map(([name]) => name);
     this.#kinds = said.map(([, kind]) => kind);
     this.#columns = said.map(() => []);
@@ -43,6 +45,29 @@ export class Output {
       throw new TypeError(`a row must be an array with one value per column, ${this.#columns.length} of them`);
     }
     row.forEach((cell: Cell, index) => this.#columns[index]!.push(cell));
+  }
+
+  /**
+   * Adds rows as columns of one length, with the names of those before; the first give the output its names, and `kinds`
+   * says what they hold.
+   */
+  append(columns: Readonly<Record<string, readonly Cell[]>>, kinds: Readonly<Record<string, Kind>> = {}): void {
+    const names = Object.keys(columns);
+    const cells = Object.values(columns);
+    if (new Set(cells.map((column) => column.length)).size > 1) throw new TypeError("the columns are not of one length");
+    if (this.#names.length === 0) {
+      this.#names = names;
+      this.#columns = names.map(() => []);
+    }
+    if (names.join("\0") !== this.#names.join("\0")) {
+      throw new TypeError(`the columns are ${names.join(", ")}, and were ${this.#names.join(", ")} before`);
+    }
+    cells.forEach((column, index) => {
+      // Without a value, a column fits every kind.
+      const kind = column.every((cell) => cell == null) ? undefined : kinds[names[index]!];
+      this.#kinds[index] = wider(this.#kinds[index], kind);
+      column.forEach((cell) => this.#columns[index]!.push(cell));
+    });
   }
 
   /** Notes that the file at `index` of the mini-batch gave no row. */
@@ -83,26 +108,28 @@ export function byFile(
   read: (file: string, predicted: unknown) => Row = (_, row) => row as Row,
 ): Output {
   const output = new Output(columns);
-  const failed = new Map<number, string>();
-  const attempt = <T>(index: number, work: () => T): T | undefined => {
-    try {
-      return work();
-    } catch (error) {
-      if (error instanceof Transient) throw error;
-      if (!(error instanceof Permanent)) console.error(error);
-      failed.set(index, reason(error));
-      return undefined;
-    }
-  };
-  const started = miniBatch.map((file, index) => attempt(index, () => predict(file)));
+  const started = miniBatch.map((file): Attempt<unknown> | undefined => attempt(() => predict(file)));
   miniBatch.forEach((file, index) => {
     // Taken out, so that tensors go as their rows come.
-    const predicted = started[index];
+    const { result, failed } = started[index]!;
     started[index] = undefined;
-    if (!failed.has(index)) attempt(index, () => output.push(read(file, predicted)));
-    if (failed.has(index)) output.fail(index, failed.get(index)!);
+    const reason = failed ?? attempt(() => output.push(read(file, result))).failed;
+    if (reason !== undefined) output.fail(index, reason);
   });
   return output;
+}
+
+type Attempt<T> = { result: T; failed?: undefined } | { result?: undefined; failed: string };
+
+/** What `work` gives, or in words why it failed. `Transient` is not for one file, and passes. */
+export function attempt<T>(work: () => T): Attempt<T> {
+  try {
+    return { result: work() };
+  } catch (error) {
+    if (error instanceof Transient) throw error;
+    if (!(error instanceof Permanent)) console.error(error);
+    return { failed: reason(error) };
+  }
 }
 
 /** What `run` gave, as an output. Values and arrays are columns named 0, 1, …, as pandas names them. */
@@ -124,6 +151,12 @@ export function fromReturned(returned: unknown): Output {
   const output = new Output(names);
   rows.forEach((row) => output.push(row));
   return output;
+}
+
+/** What holds both: whole numbers among numbers are numbers. Others do not mix, and are refused by their cells. */
+function wider(one: Kind | undefined, other: Kind | undefined): Kind | undefined {
+  if (one === undefined || other === undefined) return one ?? other;
+  return one === "integer" && other === "number" ? other : one;
 }
 
 /** One typed column, of the kind that is said, or that its values have. */

@@ -30,5 +30,5 @@ export * as images from "./images";
 export { Image, Recipe } from "./images";
 export { Model, type Port } from "./models";
 export { byFile, type Cell, type Columns, type FailedFile, fileName, type Kind, Output, type Row } from "./output";
-export { Batch, Table, Writer } from "./tables";
+export { Batch, byTable, Table, Writer } from "./tables";
 export { concatenate, float32, type Largest, stack, Tensor } from "./tensors";

@@ -3,7 +3,7 @@
 import type * as contract from "scorehost:script/types@0.2.0";
 import * as host from "scorehost:script/tables@0.2.0";
 import { call, counted, size, text } from "./failures";
-import { type Cell, column, type Kind } from "./output";
+import { attempt, type Cell, column, type Kind, Output } from "./output";
 import { exact, Tensor } from "./tensors";
 
 /** A column of a table. */
@@ -64,6 +64,30 @@ export class Table {
   *batches(rows: number): Generator<Batch> {
     for (let batch = this.next(rows); batch !== null; batch = this.next(rows)) yield batch;
   }
+}
+
+/**
+ * Reads each file as a table, `rows` rows at a time, and keeps the columns that `score` makes of them. Those that are
+ * called as the table's hold what the table's hold; `kinds` says it of others, as for `Output`. An error fails that file
+ * alone, with all its rows; `Transient` ends the mini-batch, so that the host tries it again.
+ */
+export function byTable(
+  miniBatch: readonly string[],
+  rows: number,
+  score: (batch: Batch) => Readonly<Record<string, readonly Cell[]>>,
+  kinds: Readonly<Record<string, Kind>> = {},
+): Output {
+  const output = new Output([]);
+  miniBatch.forEach((file, index) => {
+    const { result, failed } = attempt(() => {
+      const table = Table.open(file);
+      const said = { ...Object.fromEntries(table.fields.map(({ name, kind }) => [name, kind])), ...kinds };
+      return { said, parts: Array.from(table.batches(rows), score) };
+    });
+    if (failed !== undefined) output.fail(index, failed);
+    else result.parts.forEach((columns) => output.append(columns, result.said));
+  });
+  return output;
 }
 
 /** A file that the script writes below its output folder, where the deployment gives it one. */

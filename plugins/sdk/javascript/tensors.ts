@@ -45,7 +45,7 @@ export class Tensor {
 
   /** All of the data, row-major, as floats. */
   floats(): number[] {
-    return call(() => this.handle.floats());
+    return call(() => this.handle.floats()).map(float32);
   }
 
   /** All of the data, row-major, as integers; fails for floats, and for integers past 2⁵³, which no number holds. */
@@ -88,14 +88,20 @@ export class Tensor {
   }
 }
 
+/** What the host knows a tensor by; it would end the instance over anything else. */
+export function handleOf(tensor: Tensor): host.Tensor {
+  if (!(tensor instanceof Tensor)) throw new TypeError("a Tensor is wanted");
+  return tensor.handle;
+}
+
 /** Tensors of one shape, stacked along a new first dimension. */
 export function stack(parts: Tensor[]): Tensor {
-  return new Tensor(call(() => host.stack(parts.map((part) => part.handle))));
+  return new Tensor(call(() => host.stack(parts.map(handleOf))));
 }
 
 /** Tensors joined along their first dimension. */
 export function concatenate(parts: Tensor[]): Tensor {
-  return new Tensor(call(() => host.concatenate(parts.map((part) => part.handle))));
+  return new Tensor(call(() => host.concatenate(parts.map(handleOf))));
 }
 
 /** An integer of the host as a number, if it is one: past 2⁵³ the engine has rounded it. */
@@ -106,15 +112,26 @@ export function exact(integer: number): number {
   return integer;
 }
 
+/** Powers of ten that are exact. */
+const POWERS = Array.from({ length: 23 }, (_, power) => 10 ** power);
+
 /**
  * The number whose shortest decimal form is that of `value` in 32 bits, so that 0.1 is written `0.1`, as numpy and the
- * other languages write it. Its nearest 32-bit float is the same one. Scores come this way; of `floats()`, put it around
- * what goes into a row.
+ * other languages write it. Its nearest 32-bit float is the same one. What is read of tensors comes this way.
  */
 export function float32(value: number): number {
   const single = Math.fround(value);
-  // Six digits are never too many, but for numbers below the normal ones.
-  for (let digits = Math.abs(single) >= 2 ** -126 ? 6 : 1; digits < 9; digits++) {
+  const size = Math.abs(single);
+  const decade = Math.floor(Math.log10(size));
+  // Six digits are never too many, but for numbers below the normal ones. Half a digit goes up, as in the other languages;
+  // the product is exact, and so is the quotient as a parsed text would be.
+  for (let digits = 6; digits <= 9; digits++) {
+    const scale = POWERS[digits - 1 - decade];
+    if (scale === undefined) break;
+    const short = Math.round(size * scale) / scale;
+    if (Math.fround(short) === size) return single < 0 ? -short : short;
+  }
+  for (let digits = size >= 2 ** -126 ? 6 : 1; digits < 9; digits++) {
     const short = Number(single.toPrecision(digits));
     if (Math.fround(short) === single) return short;
   }

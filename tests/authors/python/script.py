@@ -136,4 +136,12 @@ def no_model(mini_batch):
     return Model.open("none.onnx")
 
 
+def half_a_character(mini_batch):
+    return ["\ud800" for _ in mini_batch]
+
+
+def wrong_argument(mini_batch):
+    return Tensor.from_floats("no", [1])
+
+
 BEHAVIOURS = {name: value for name, value in globals().items() if callable(value)}

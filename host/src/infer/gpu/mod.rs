@@ -52,7 +52,7 @@ use self::engine::Engine;
 use self::recovery::{LastingModel, Opener};
 use super::graph::{self, Graph};
 use super::{Backend, InferError, Model, Precision, onnx};
-use crate::cache::Private;
+use crate::cache::{self, Private};
 
 /// What to open, and how to use it.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ pub struct Options {
 impl Options {
     /// The adapter that `selector` means, with all it has.
     pub fn new(selector: Selector) -> Self {
-        Self { selector, precision: None, within: Within::default(), cache: Private::of_user("gpu") }
+        Self { selector, precision: None, within: Within::default(), cache: Private::of_user(cache::GPU) }
     }
 }
 
@@ -193,7 +193,7 @@ impl Backend for Gpu {
     fn open(&self, path: &Path) -> Result<Box<dyn Model>, InferError> {
         // Digest and graph from the same bytes: the file may be replaced at any time.
         let bytes = onnx::read_bytes(path)?;
-        let name = crate::cache::hex(&Sha256::digest(&bytes));
+        let name = cache::hex(&Sha256::digest(&bytes));
         let file = onnx::parse(&bytes)
             .map_err(|error| InferError::Invalid { path: path.to_owned(), reason: error.to_string() })?;
         drop(bytes);

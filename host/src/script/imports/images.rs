@@ -48,7 +48,8 @@ impl State {
     /// A file of the mini-batch by the path that the guest was given.
     pub(super) fn file(&self, guest_path: &str) -> Result<(Place, PathBuf), Failure> {
         let Some(&index) = self.call.files.get(guest_path) else {
-            let path = crate::script::printable(guest_path.as_bytes());
+            let shown = &guest_path[..guest_path.floor_char_boundary(MAX_SHOWN_BYTES)];
+            let path = crate::script::printable(shown.as_bytes());
             return Err(permanent(format!("`{path}` is not a file of the mini-batch")));
         };
         let below = guest_path.strip_prefix(GUEST_INPUT).unwrap_or(guest_path).trim_start_matches('/');
@@ -75,6 +76,10 @@ impl Host for State {
             Ok(recipe) => recipe,
             Err(failure) => return Ok(Err(failure)),
         };
+        if files.len() > self.call.files.len().max(MAX_REPEATED) {
+            let (given, there) = (files.len(), self.call.files.len());
+            return Ok(Err(permanent(format!("{given} files are named; the mini-batch has {there}"))));
+        }
         let places = match files.iter().map(|f| self.file(f)).collect::<Result<Vec<_>, _>>() {
             Ok(places) => places,
             Err(failure) => return Ok(Err(failure)),
@@ -101,6 +106,13 @@ impl Host for State {
         Ok(Ok(Loaded { pictures, failed }))
     }
 }
+
+/// Of a path that is none: what follows it should be read as well.
+const MAX_SHOWN_BYTES: usize = 256;
+
+/// Files that one `load` may name although the mini-batch has fewer, as batches filled up with a repeated picture do.
+/// Each costs a place in the decoders' queue, which a guest could fill with millions.
+const MAX_REPEATED: usize = 4096;
 
 /// A batch of no pictures, of the recipe's shape.
 fn no_rows(recipe: &Recipe) -> wasmtime::Result<Tensor> {

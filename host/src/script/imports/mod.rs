@@ -43,8 +43,8 @@ pub struct Services {
     pub loader: Arc<Loader>,
     /// The deployment's models.
     pub models: Models,
-    /// How long one `run` may take.
-    pub timeout: Duration,
+    /// Whether scripts read a virtual time instead of the real one.
+    pub deterministic: bool,
     /// `log` lines below this are dropped.
     pub log_level: Level,
     /// What an instance may hold and return.
@@ -66,6 +66,8 @@ pub struct InstanceLimits {
     pub output_rows: usize,
     /// Bytes handed to the host in one call.
     pub output_bytes: usize,
+    /// How long its start may take: the component's own start functions, and then again `init`.
+    pub init: Duration,
 }
 
 impl TypesHost for State {}
@@ -77,7 +79,19 @@ fn permanent(reason: impl Into<String>) -> Failure {
 
 impl From<&InferError> for Failure {
     fn from(error: &InferError) -> Self {
-        of_fault(error.fault(), fault::chain(error))
+        of_fault(error.fault(), without_host_paths(error))
+    }
+}
+
+/// The error and its causes, with the name of the model's file instead of where the host has it: engines quote paths too.
+pub(super) fn without_host_paths(error: &InferError) -> String {
+    let text = fault::chain(error);
+    match error {
+        InferError::Read { path, .. } | InferError::Invalid { path, .. } => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            text.replace(&path.display().to_string(), &name)
+        }
+        _ => text,
     }
 }
 

@@ -165,6 +165,9 @@ fn inside(folder: &Path, path: &Path) -> Result<PathBuf, InferError> {
     if real.starts_with(&root) { Ok(real) } else { Err(refuse()) }
 }
 
+/// No operating system here opens a longer path, and no error should repeat it.
+const MAX_PATH_BYTES: usize = 4096;
+
 /// An open model that a script holds.
 pub struct HostModel(Session);
 
@@ -214,6 +217,9 @@ impl State {
 impl Methods for State {
     async fn open(&mut self, path: Option<String>) -> Answered<Resource<HostModel>> {
         let services = Arc::clone(&self.services);
+        if path.as_ref().is_some_and(|path| path.len() > MAX_PATH_BYTES) {
+            return Ok(Err(permanent("no file of the model folder has a path as long as that")));
+        }
         let path = path.map(PathBuf::from);
         // Opening reads and compiles; a deadline can end the wait for it.
         let opened = tokio::task::spawn_blocking(move || services.models.session(path.as_deref())).await;
@@ -265,6 +271,10 @@ impl Methods for State {
         inputs: Vec<(String, Resource<HostTensor>)>,
     ) -> Answered<Vec<(String, Resource<HostTensor>)>> {
         let session = self.things.get(&this)?.0.clone();
+        let wanted = session.inputs().len();
+        if inputs.len() > wanted {
+            return Ok(Err(permanent(format!("{} inputs for a model that has {wanted}", inputs.len()))));
+        }
         let (mut given, mut kept) = (Vec::new(), Vec::new());
         for (name, handle) in inputs {
             match self.numbers(&handle).await? {

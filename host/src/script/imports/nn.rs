@@ -9,7 +9,6 @@ use wasmtime::component::Resource;
 
 use super::models::in_order;
 use super::{HostTensor, guest_size, size};
-use crate::fault;
 use crate::infer::session::Session;
 use crate::infer::{InferError, check_inputs};
 use crate::script::bindings::nn::wasi::nn::errors::{ErrorCode, Host as ErrorsHost, HostError as ErrorMethods};
@@ -64,7 +63,7 @@ impl From<&InferError> for NnError {
                 ErrorCode::RuntimeError
             }
         };
-        Self { code, reason: fault::chain(error) }
+        Self { code, reason: super::without_host_paths(error) }
     }
 }
 
@@ -232,7 +231,10 @@ impl TensorMethods for State {
                 let tensor = HostTensor::ready(tensor, held);
                 if ty == TensorType::I32 { NnTensor::Narrow(tensor) } else { NnTensor::Usable(tensor) }
             }
-            Err(reason) => NnTensor::Unusable { dimensions, ty, _held: take(data.len())?, data, reason },
+            Err(reason) => {
+                let bytes = size_of_val(dimensions.as_slice()).saturating_add(data.len());
+                NnTensor::Unusable { dimensions, ty, _held: take(bytes)?, data, reason }
+            }
         };
         Ok(self.things.push(tensor)?)
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use wasmtime::component::Resource;
 
 use super::{guest_size, permanent, size};
@@ -68,11 +69,15 @@ impl HostTensor {
             Value::Ready(tensor) => return Ok(tensor.clone()),
             Value::Later { source, steps } => (source.clone(), steps.clone()),
         };
-        // A softmax is another tensor; a slice or a model's output is counted already.
-        let is_new = steps.iter().any(|step| matches!(step, Step::Softmax));
-        let tensor = numbers_of(source, steps).await?;
-        if is_new {
-            self.held = budget.take(tensor.byte_len()).map_err(permanent)?;
+        // A slice or a model's output is counted already.
+        let softmax = steps.iter().position(|step| matches!(step, Step::Softmax)).unwrap_or(steps.len());
+        let (views, copies) = steps.split_at(softmax);
+        let mut tensor = taken(views.to_vec(), numbers_of(source).await?).await?;
+        if !copies.is_empty() {
+            // Another tensor, of floats, counted before it is made.
+            let held = budget.take(tensor.len().saturating_mul(size_of::<f32>())).map_err(permanent)?;
+            tensor = taken(copies.to_vec(), tensor).await?;
+            self.held = held;
         }
         self.value = Value::Ready(tensor.clone());
         Ok(tensor)
@@ -91,15 +96,19 @@ impl HostTensor {
     }
 }
 
-/// The numbers of a tensor that is still to be made.
-async fn numbers_of(source: Source, steps: Vec<Step>) -> Result<Tensor, Failure> {
-    let tensor = match source {
-        Source::Numbers(tensor) => tensor,
+/// What the steps of a tensor begin with, once it is there.
+async fn numbers_of(source: Source) -> Result<Tensor, Failure> {
+    match source {
+        Source::Numbers(tensor) => Ok(tensor),
         Source::Output(answer, output) => {
             let outputs = answer.outputs().await.map_err(|e| Failure::from(e.as_ref()))?;
-            outputs.get(output).cloned().ok_or_else(|| permanent("the model gave too few outputs"))?
+            outputs.get(output).cloned().ok_or_else(|| permanent("the model gave too few outputs"))
         }
-    };
+    }
+}
+
+/// What remains after the steps.
+async fn taken(steps: Vec<Step>, tensor: Tensor) -> Result<Tensor, Failure> {
     let large = tensor.len() > LARGE;
     let take_steps = move || {
         steps.into_iter().try_fold(tensor, |tensor, step| match step {
@@ -113,6 +122,10 @@ async fn numbers_of(source: Source, steps: Vec<Step>) -> Result<Tensor, Failure>
 /// Elements beyond which numbers are worked on beside the script's thread, so that its deadline can end the wait.
 const LARGE: usize = 1 << 20;
 
+/// Large tensors of the process that are worked on at once. Work goes on when its script's time is up, and holds memory
+/// that no instance is charged for any more; without a bound, a script that is tried again and again would pile it up.
+static LARGE_AT_ONCE: Semaphore = Semaphore::const_new(4);
+
 pub(super) async fn compute<T: Send + 'static>(
     large: bool,
     work: impl FnOnce() -> T + Send + 'static,
@@ -120,6 +133,11 @@ pub(super) async fn compute<T: Send + 'static>(
     if !large {
         return Ok(work());
     }
+    let permit = LARGE_AT_ONCE.acquire().await.map_err(|_| permanent("the host works on no tensors any more"))?;
+    let work = move || {
+        let _permit = permit;
+        work()
+    };
     tokio::task::spawn_blocking(work).await.map_err(|_| permanent("the host failed to work on a tensor"))
 }
 
@@ -151,6 +169,16 @@ impl State {
     /// The numbers of a tensor, once they are there.
     pub(super) async fn numbers(&mut self, handle: &Handle) -> Answered<Tensor> {
         Ok(self.things.get_mut(handle)?.numbers(&self.tensors).await)
+    }
+
+    /// Refuses to copy out what the script's own memory could not take in.
+    fn fits(&self, tensor: &Tensor, bytes: usize) -> Result<(), Failure> {
+        let limit = self.services.limits.memory_bytes;
+        if tensor.len().saturating_mul(bytes) <= limit {
+            return Ok(());
+        }
+        let numbers = tensor.len();
+        Err(permanent(format!("{numbers} numbers are more than limits.memory has room for, which is {limit} bytes")))
     }
 
     async fn all_numbers(&mut self, handles: &[Handle]) -> Answered<Vec<Tensor>> {
@@ -224,11 +252,13 @@ impl Methods for State {
     }
 
     async fn floats(&mut self, this: Handle) -> Answered<Vec<f32>> {
-        Ok(self.numbers(&this).await?.map(|t| t.to_f32()))
+        let numbers = self.numbers(&this).await?;
+        Ok(numbers.and_then(|tensor| self.fits(&tensor, 4).map(|()| tensor.to_f32())))
     }
 
     async fn integers(&mut self, this: Handle) -> Answered<Vec<i64>> {
-        Ok(self.numbers(&this).await?.and_then(|t| match (t.i64(), t.u8()) {
+        let numbers = self.numbers(&this).await?.and_then(|tensor| self.fits(&tensor, 8).map(|()| tensor));
+        Ok(numbers.and_then(|t| match (t.i64(), t.u8()) {
             (Some(integers), _) => Ok(integers.to_vec()),
             (_, Some(bytes)) => Ok(bytes.iter().map(|&b| i64::from(b)).collect()),
             _ => Err(permanent("the tensor holds floats, not integers")),

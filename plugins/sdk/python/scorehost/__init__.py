@@ -28,11 +28,11 @@ from .failures import Failure, Permanent, Transient
 from .images import Image, Recipe
 from .models import Model, Port
 from .output import Cell, FailedFile, Output, Row, by_file, file_name
-from .tables import Batch, Table, Writer
+from .tables import Batch, Table, Writer, by_table
 from .tensors import Largest, Tensor, concatenate, float32, stack
 
 __all__ = [
     "Batch", "Cell", "FailedFile", "Failure", "Image", "Largest", "Model", "Output", "Permanent", "Port", "Recipe",
-    "Row", "Table", "Tensor", "Transient", "Writer", "by_file", "concatenate", "context", "file_name", "float32",
+    "Row", "Table", "Tensor", "Transient", "Writer", "by_file", "by_table", "concatenate", "context", "file_name", "float32",
     "images", "log", "setting", "stack",
 ]

@@ -4,7 +4,7 @@ from typing import overload
 
 from wit_world.imports import context as host
 
-from .failures import Permanent
+from .failures import Permanent, text
 
 
 def job() -> str:
@@ -43,17 +43,17 @@ def setting(key: str) -> str | None: ...
 def setting[T: (bool, int, float, str)](key: str, default: T) -> T: ...
 def setting(key, default=None):
     """The deployment's tag `key`, of the type that `default` has, or `default` where it is absent."""
-    text = host.setting(key)
-    if text is None:
+    found = host.setting(text(key))
+    if found is None:
         return default
     if isinstance(default, bool):
-        if text not in ("true", "false"):
-            raise Permanent(f"setting `{key}` is `{text}`, which is neither `true` nor `false`")
-        return text == "true"
+        if found not in ("true", "false"):
+            raise Permanent(f"setting `{key}` is `{found}`, which is neither `true` nor `false`")
+        return found == "true"
     if isinstance(default, (int, float)):
         try:
-            return type(default)(text)
+            return type(default)(found)
         except ValueError:
             wanted = "whole number" if isinstance(default, int) else "number"
-            raise Permanent(f"setting `{key}` is `{text}`, which is not a {wanted}") from None
-    return text
+            raise Permanent(f"setting `{key}` is `{found}`, which is not a {wanted}") from None
+    return found

@@ -16,7 +16,7 @@ from componentize_py_types import Err
 from wit_world import exports
 from wit_world.imports import types as contract
 
-from .failures import Failure, Transient, reason
+from .failures import Failure, Transient, reason, text
 from .output import from_returned
 
 if not callable(getattr(script, "run", None)):
@@ -59,4 +59,4 @@ def _guarded[T](function: Callable[[], T]) -> T:
 
 def _fail(error: Exception) -> NoReturn:
     case = contract.Failure_Transient if isinstance(error, Transient) else contract.Failure_Permanent
-    raise Err(case(reason(error)))
+    raise Err(case(text(reason(error))))

@@ -2,17 +2,20 @@
 
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
 
 from wit_world.imports import types as contract
 
-from .failures import Permanent, Transient, reason
+from .failures import Permanent, Transient, reason, size, text
+from .tensors import float32
 
 Cell = bool | int | float | str | None
 Row = Sequence[Cell]
 
 
-class FailedFile(NamedTuple):
+@dataclass(slots=True)
+class FailedFile:
     """A file that gave no row, by its index in the list given, and why."""
 
     index: int
@@ -37,9 +40,20 @@ class Output:
 
     def push(self, row: Row) -> None:
         """Adds a row: one value per column."""
-        if isinstance(row, str) or len(row) != len(self._names):
-            raise ValueError(f"a row must have one value per column, {len(self._names)} of them: {row!r}")
+        if not isinstance(row, (tuple, list)) or len(row) != len(self._names):
+            raise ValueError(f"a row must be a tuple or a list, one value per column, {len(self._names)} of them: {row!r}")
         self._rows.append(row)
+
+    def append(self, columns: Mapping[str, Sequence[Cell]]) -> None:
+        """Adds rows as columns of one length, with the names of those before; the first give the output its names."""
+        lengths = {len(cells) for cells in columns.values()}
+        if len(lengths) > 1:
+            raise ValueError(f"columns of one length are wanted, not of {sorted(lengths)} cells")
+        if not self._names and not self._rows:
+            self._names = list(columns)
+        if self._names != list(columns):
+            raise ValueError(f"the columns are {list(columns)}, and were {self._names} before")
+        self._rows.extend(zip(*columns.values()))
 
     def fail(self, index: int, reason: str) -> None:
         """Notes that the file at `index` of the mini-batch gave no row."""
@@ -53,7 +67,7 @@ class Output:
         columns = zip(*self._rows) if self._rows else [()] * len(self._names)
         return contract.Output(
             [column(name, cells) for name, cells in zip(self._names, columns)],
-            [contract.FailedFile(failed.index, failed.reason) for failed in self._failed],
+            [contract.FailedFile(size(failed.index), text(failed.reason)) for failed in self._failed],
         )
 
 
@@ -71,35 +85,34 @@ def by_file(mini_batch, columns, predict, read=None):
     alone; `Transient` ends the mini-batch, so that the host tries it again.
     """
     output = Output(columns)
-    started: list[Any] = []
-    for file in mini_batch:
-        started.append(_attempt(predict, file))
+    started: list[Any] = [attempt(lambda: predict(file)) for file in mini_batch]
     for index, file in enumerate(mini_batch):
         # Taken out, so that tensors go as their rows come.
         result, started[index] = started[index], None
-        if read is not None and not isinstance(result, _Failed):
-            result = _attempt(read, file, result)
-        if not isinstance(result, _Failed):
-            result = _attempt(output.push, result)
-        if isinstance(result, _Failed):
+        if not isinstance(result, Failed):
+            row = result
+            result = attempt(lambda: output.push(row if read is None else read(file, row)))
+        if isinstance(result, Failed):
             output.fail(index, result.reason)
     return output
 
 
-class _Failed(NamedTuple):
+class Failed(NamedTuple):
+    """In words, why something for one file failed."""
+
     reason: str
 
 
-def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
+def attempt[T](work: Callable[[], T]) -> T | Failed:
+    """What `work` gives, or why it failed. `Transient` is not for one file, and passes."""
     try:
-        return function(*arguments)
+        return work()
     except Transient:
         raise
-    except Permanent as failure:
-        return _Failed(reason(failure))
     except Exception as error:
-        traceback.print_exc()
-        return _Failed(reason(error))
+        if not isinstance(error, Permanent):
+            traceback.print_exc()
+        return Failed(reason(error))
 
 
 def from_returned(returned: object) -> Output:
@@ -144,15 +157,21 @@ def column(name: str, cells: Sequence[Cell]) -> contract.Column:
     wanted = found.pop() if found else "integers"
     for kind, plain, case, empty in _KINDS:
         if kind == wanted:
-            values = [empty if cell is None else plain(cell) for cell in cells]
+            values: list[Any] = [empty if cell is None else _plain(cell, plain) for cell in cells]
             if plain is int and not all(-(2**63) <= value < 2**63 for value in values):
                 raise Permanent(f"column `{name}` holds an integer of more than 64 bits")
-            return contract.Column(str(name), case(values), nulls)
+            return contract.Column(text(name), case(values), nulls)
     raise AssertionError(wanted)
 
 
+def _plain(cell: Cell, kind: type) -> Cell:
+    if isinstance(cell, float32):
+        return cell.shortest()
+    return text(cell) if isinstance(cell, str) else kind(cell)
+
+
 def _kind(name: str, kind: type) -> str:
-    for text, plain, _, _ in _KINDS:
+    for name_of_kind, plain, _, _ in _KINDS:
         if issubclass(kind, plain):
-            return text
+            return name_of_kind
     raise Permanent(f"column `{name}` holds `{kind.__name__}`, which is neither a boolean, a number nor a text")

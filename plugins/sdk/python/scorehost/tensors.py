@@ -1,8 +1,7 @@
 """Tensors live on the host or on its GPU. A tensor may stand for a result that is still being computed: what reads
 data waits for it, and raises its failure.
 
-Scores come as `float32` makes them. `floats` gives every number as it is, which costs a fiftieth: what a row takes of
-them is for `float32`.
+Their floats are `float32`s: they count as they are, and are written as their shortest decimal form.
 """
 
 import math
@@ -12,7 +11,7 @@ from typing import Literal, NamedTuple, Self
 
 from wit_world.imports import tensors as host
 
-from .failures import Permanent, call
+from .failures import Permanent, call, integer, size
 
 Element = Literal["unsigned-byte", "integer", "float"]
 
@@ -21,6 +20,48 @@ ELEMENTS: dict[host.Element, Element] = {
     host.Element.INTEGER: "integer",
     host.Element.FLOAT: "float",
 }
+
+
+_SINGLE = struct.Struct("f")
+_LARGEST = (2 - 2**-23) * 2.0**127
+# Of ten, those that are exact.
+_POWERS = [10.0**power for power in range(23)]
+
+
+class float32(float):
+    """A number of 32 bits. It counts as what it is, and is written as its shortest decimal form, as numpy and the other
+    languages write it: 0.1, and not 0.10000000149011612. What is computed from it is a float like any other.
+    """
+
+    __slots__ = ()
+
+    def shortest(self) -> float:
+        """The double that is written like it. Its nearest 32-bit float is the same one."""
+        if not abs(self) <= _LARGEST:
+            return float(self)
+        (single,) = _SINGLE.unpack(_SINGLE.pack(self))
+        magnitude = abs(single)
+        decade = math.floor(math.log10(magnitude)) if magnitude else 0
+        # Six digits are never too many, but for numbers below the normal ones. Half a digit goes up, as in the other
+        # languages; the product is exact, and so is the quotient as a parsed text would be.
+        for digits in range(6, 10):
+            power = digits - 1 - decade
+            if abs(power) >= len(_POWERS):
+                break
+            if power >= 0:
+                short = math.floor(magnitude * _POWERS[power] + 0.5) / _POWERS[power]
+            else:
+                short = math.floor(magnitude / _POWERS[-power] + 0.5) * _POWERS[-power]
+            if _SINGLE.unpack(_SINGLE.pack(short))[0] == magnitude:
+                return math.copysign(short, single)
+        for digits in range(6 if magnitude >= 2**-126 else 1, 9):
+            short = float(f"{single:.{digits}g}")
+            if _SINGLE.unpack(_SINGLE.pack(short))[0] == single:
+                return short
+        return float(f"{single:.9g}")
+
+    def __repr__(self) -> str:
+        return repr(self.shortest())
 
 
 class Largest(NamedTuple):
@@ -34,57 +75,57 @@ class Largest(NamedTuple):
 class Tensor:
     """A handle on numbers of some shape."""
 
-    __slots__ = ("_handle",)
+    __slots__ = ("_tensor",)
 
     def __init__(self, handle: host.Tensor) -> None:
         """For the SDK: scripts get tensors from pictures, models, tables and numbers."""
-        self._handle = handle
+        self._tensor = handle
 
     @classmethod
     def from_floats(cls, shape: Sequence[int], data: Sequence[float]) -> Self:
         """Row-major data of the given shape; fails if their sizes differ."""
-        return cls(call(host.Tensor.from_floats, list(shape), list(data)))
+        return cls(call(host.Tensor.from_floats, list(map(size, shape)), list(map(float, data))))
 
     @classmethod
     def from_integers(cls, shape: Sequence[int], data: Sequence[int]) -> Self:
         """Row-major data of the given shape; fails if their sizes differ."""
-        return cls(call(host.Tensor.from_integers, list(shape), list(data)))
+        return cls(call(host.Tensor.from_integers, list(map(size, shape)), list(map(integer, data))))
 
     @classmethod
     def from_bytes(cls, shape: Sequence[int], data: bytes) -> Self:
         """Row-major data of the given shape; fails if their sizes differ."""
-        return cls(call(host.Tensor.from_bytes, list(shape), bytes(data)))
+        return cls(call(host.Tensor.from_bytes, list(map(size, shape)), bytes(data)))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The size of each dimension, outermost first."""
-        return tuple(call(self._handle.shape))
+        return tuple(call(self._tensor.shape))
 
     @property
     def element(self) -> Element:
         """What it holds."""
-        return ELEMENTS[call(self._handle.element)]
+        return ELEMENTS[call(self._tensor.element)]
 
     def floats(self) -> list[float]:
         """All of the data, row-major, as floats."""
-        return call(self._handle.floats)
+        return list(map(float32, call(self._tensor.floats)))
 
     def integers(self) -> list[int]:
         """All of the data, row-major, as integers; fails for floats."""
-        return call(self._handle.integers)
+        return call(self._tensor.integers)
 
     def slice(self, start: int, count: int) -> "Tensor":
         """Rows `start` to `start + count` along the first dimension; a view, not a copy."""
-        return Tensor(call(self._handle.slice, start, count))
+        return Tensor(call(self._tensor.slice, size(start), size(count)))
 
     def softmax(self) -> "Tensor":
         """Softmax along the last dimension."""
-        return Tensor(self._handle.softmax())
+        return Tensor(self._tensor.softmax())
 
     def top(self, k: int) -> Largest:
         """For each row, the `k` largest entries of the last dimension, largest first; of equal ones, the lower index."""
-        largest = call(self._handle.top, k)
-        return Largest(largest.width, largest.indices, [float32(score) for score in largest.scores])
+        largest = call(self._tensor.top, size(k))
+        return Largest(largest.width, largest.indices, list(map(float32, largest.scores)))
 
     def best_of_rows(self) -> list[tuple[int, float]]:
         """The largest entry of each row, as index and score."""
@@ -100,27 +141,9 @@ class Tensor:
 
 def stack(parts: Sequence[Tensor]) -> Tensor:
     """Tensors of one shape, stacked along a new first dimension."""
-    return Tensor(call(host.stack, [part._handle for part in parts]))
+    return Tensor(call(host.stack, [part._tensor for part in parts]))
 
 
 def concatenate(parts: Sequence[Tensor]) -> Tensor:
     """Tensors joined along their first dimension."""
-    return Tensor(call(host.concatenate, [part._handle for part in parts]))
-
-
-_SINGLE = struct.Struct("f")
-
-
-def float32(value: float) -> float:
-    """The double whose shortest decimal form is that of `value` in 32 bits, so that 0.1 is written `0.1`, as numpy and
-    the other languages write it. Its nearest 32-bit float is the same one.
-    """
-    if not math.isfinite(value):
-        return value
-    (single,) = _SINGLE.unpack(_SINGLE.pack(value))
-    # Six digits are never too many, but for numbers below the normal ones.
-    for digits in range(6 if abs(single) >= 2**-126 else 1, 9):
-        short = float(f"{single:.{digits}g}")
-        if _SINGLE.unpack(_SINGLE.pack(short))[0] == single:
-            return short
-    return float(f"{single:.9g}")
+    return Tensor(call(host.concatenate, [part._tensor for part in parts]))

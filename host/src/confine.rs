@@ -1,0 +1,147 @@
+//! A second wall, round the whole process: what a script, a picture or a model could make it do, should one of them
+//! break out of what holds it, is kept to the job's own folders. Linux only: landlock for files and network, seccomp
+//! for system calls.
+//!
+//! What goes in: the paths that a job needs. What comes out: what the kernel agreed to. It cannot be undone, and holds
+//! for threads that begin later. It does nothing about memory, time, or what a GPU's driver is told.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::fault::Fault;
+
+#[cfg(target_os = "linux")]
+mod calls;
+#[cfg(target_os = "linux")]
+mod files;
+
+/// Whether a process confines itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Confine {
+    /// As far as the kernel goes.
+    #[default]
+    Auto,
+    /// As `Auto`; an error where that is not all of it.
+    Required,
+    /// Not at all.
+    Off,
+}
+
+/// What a process may still reach, beside what programs and drivers need of the system.
+#[derive(Clone, Debug, Default)]
+pub struct Reach {
+    /// Files and folders to read.
+    pub read: Vec<PathBuf>,
+    /// Folders to read and write.
+    pub write: Vec<PathBuf>,
+    /// Folders out of which folders that have become empty may be removed.
+    pub tidy: Vec<PathBuf>,
+}
+
+/// What the kernel agreed to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Confinement {
+    /// Files and network.
+    pub landlock: Layer,
+    /// System calls.
+    pub seccomp: Layer,
+}
+
+/// One half of the wall.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layer {
+    /// It stands.
+    On,
+    /// Nobody asked for it.
+    Off,
+    /// It does not, or not all of it; why.
+    Missing(String),
+}
+
+/// Why a process is not confined.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfineError {
+    /// The kernel cannot do all of it, and it was required.
+    #[error("the process cannot be confined: {0}")]
+    Incomplete(Confinement),
+}
+
+impl ConfineError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        Fault::Caller
+    }
+}
+
+impl Confinement {
+    /// Nobody asked for it.
+    pub const OFF: Self = Self { landlock: Layer::Off, seccomp: Layer::Off };
+
+    /// Whether something that was asked for is missing.
+    pub fn is_lacking(&self) -> bool {
+        [&self.landlock, &self.seccomp].iter().any(|layer| matches!(layer, Layer::Missing(_)))
+    }
+}
+
+impl std::fmt::Display for Confinement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "landlock is {}, seccomp is {}", self.landlock, self.seccomp)
+    }
+}
+
+impl std::fmt::Display for Layer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Layer::On => f.write_str("on"),
+            Layer::Off => f.write_str("off"),
+            Layer::Missing(why) => write!(f, "missing ({why})"),
+        }
+    }
+}
+
+/// Confines this process to `reach`, before it starts a thread or reads what strangers sent.
+///
+/// # Errors
+/// If all of it is required, and the kernel cannot.
+pub fn confine(mode: Confine, reach: &Reach) -> Result<Confinement, ConfineError> {
+    if mode == Confine::Off {
+        return Ok(Confinement::OFF);
+    }
+    let made = job(reach);
+    if mode == Confine::Required && made.is_lacking() {
+        return Err(ConfineError::Incomplete(made));
+    }
+    Ok(made)
+}
+
+#[cfg(target_os = "linux")]
+fn job(reach: &Reach) -> Confinement {
+    // A thread that is there already stays outside of landlock, and shares the memory of those inside.
+    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    let landlock = match files::restrict(Some(reach)) {
+        Layer::On if threads > 1 => Layer::Missing(format!("{} threads were running before", threads - 1)),
+        layer => layer,
+    };
+    Confinement { landlock, seccomp: calls::restrict(calls::Process::Job) }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn job(_: &Reach) -> Confinement {
+    let missing = || Layer::Missing("Linux has it".into());
+    Confinement { landlock: missing(), seccomp: missing() }
+}
+
+/// Confines a process that only computes: it keeps what it has open, and opens nothing more. As far as the kernel goes;
+/// what it lacks, the process that started this one says.
+pub fn confine_computation() {
+    #[cfg(target_os = "linux")]
+    {
+        files::restrict(None);
+        calls::restrict(calls::Process::Computation);
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

@@ -1,0 +1,16 @@
+;; Uses a handle of a number that no table has.
+(core module $guest
+  (import "host" "memory" (memory 2))
+  (import "host" "recipe" (func $recipe (param i32 i32) (result i32)))
+  (import "host" "upright" (func $upright (param i32)))
+  (import "host" "drop" (func $drop (param i32)))
+  (import "host" "softmax" (func $softmax (param i32) (result i32)))
+  (import "host" "random" (func $random (param i64 i32)))
+  (import "host" "write" (func $write (param i32 i32 i32)))
+  (export "memory" (memory 0))
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 65536)
+  (func (export "init") (result i32) i32.const 8)
+  (func (export "run") (param i32 i32) (result i32) (local $handle i32)
+    (call $upright (i32.const -1))
+    i32.const 8)
+  (func (export "after") (param i32)))

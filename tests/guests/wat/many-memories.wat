@@ -1,0 +1,15 @@
+;; Begins with twenty more memories, of nothing each.
+(core module $guest
+  (memory (export "memory") 2)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 65536)
+  (func (export "init") (result i32) i32.const 8)
+  (func (export "run") (param i32 i32) (result i32) i32.const 8)
+  (func (export "after") (param i32)))
+(core module $one (memory 0))
+(core instance (instantiate $one)) (core instance (instantiate $one)) (core instance (instantiate $one))
+(core instance (instantiate $one)) (core instance (instantiate $one)) (core instance (instantiate $one))
+(core instance (instantiate $one)) (core instance (instantiate $one)) (core instance (instantiate $one))
+(core instance (instantiate $one)) (core instance (instantiate $one)) (core instance (instantiate $one))
+(core instance (instantiate $one)) (core instance (instantiate $one)) (core instance (instantiate $one))
+(core instance (instantiate $one)) (core instance (instantiate $one)) (core instance (instantiate $one))
+(core instance (instantiate $one)) (core instance (instantiate $one))

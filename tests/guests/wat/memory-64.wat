@@ -1,0 +1,7 @@
+;; A memory with 64-bit addresses.
+(core module $guest
+  (memory (export "memory") i64 2)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 65536)
+  (func (export "init") (result i32) i32.const 8)
+  (func (export "run") (param i32 i32) (result i32) i32.const 8)
+  (func (export "after") (param i32)))

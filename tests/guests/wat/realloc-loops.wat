@@ -1,0 +1,7 @@
+;; Loops when the host asks for room for the arguments.
+(core module $guest
+  (memory (export "memory") 2)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32) (loop (br 0)) unreachable)
+  (func (export "init") (result i32) i32.const 8)
+  (func (export "run") (param i32 i32) (result i32) i32.const 8)
+  (func (export "after") (param i32)))

@@ -1,0 +1,7 @@
+;; Offers room for the arguments at an odd address.
+(core module $guest
+  (memory (export "memory") 2)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 65537)
+  (func (export "init") (result i32) i32.const 8)
+  (func (export "run") (param i32 i32) (result i32) i32.const 8)
+  (func (export "after") (param i32)))

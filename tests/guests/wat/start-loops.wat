@@ -1,0 +1,9 @@
+;; Its start function loops, before anything of it can be called.
+(core module $guest
+  (memory (export "memory") 2)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 65536)
+  (func (export "init") (result i32) i32.const 8)
+  (func (export "run") (param i32 i32) (result i32) i32.const 8)
+  (func (export "after") (param i32))
+  (func $start (loop (br 0)))
+  (start $start))

@@ -1,0 +1,8 @@
+;; Begins with a table of a hundred million elements.
+(core module $guest
+  (memory (export "memory") 2)
+  (table 100000000 funcref)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 65536)
+  (func (export "init") (result i32) i32.const 8)
+  (func (export "run") (param i32 i32) (result i32) i32.const 8)
+  (func (export "after") (param i32)))

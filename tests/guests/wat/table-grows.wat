@@ -1,0 +1,10 @@
+;; Grows a table for ever.
+(core module $guest
+  (memory (export "memory") 2)
+  (table $table 1 funcref)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 65536)
+  (func (export "init") (result i32) i32.const 8)
+  (func (export "run") (param i32 i32) (result i32)
+    (loop (drop (table.grow $table (ref.null func) (i32.const 1000))) (br 0))
+    unreachable)
+  (func (export "after") (param i32)))

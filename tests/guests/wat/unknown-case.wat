@@ -1,0 +1,8 @@
+;; A result that is neither a success nor a failure.
+(core module $guest
+  (memory (export "memory") 2)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 65536)
+  (func (export "init") (result i32) i32.const 8)
+  (func (export "run") (param i32 i32) (result i32) i32.const 1024)
+  (func (export "after") (param i32))
+  (data (i32.const 1024) "\07\00\00\00\01\00\00\00\00\00\00\00\00\00\00\00"))
