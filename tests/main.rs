@@ -9,6 +9,7 @@ mod support;
 mod authors;
 mod bad_input;
 mod bindings;
+mod builtin;
 mod cli;
 mod clock;
 mod compile;

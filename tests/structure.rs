@@ -41,7 +41,7 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
         ],
     ),
     ("job", &["deployment", "builtin", "script", "output", "store", "row", "confine", "fault"]),
-    ("builtin", &["deployment", "script", "vision", "infer", "tensor", "row", "fault"]),
+    ("builtin", &["deployment", "script", "vision", "infer", "table", "tensor", "row", "fault"]),
     ("script", &["vision", "infer", "table", "tensor", "row", "cache", "confine", "fault"]),
     ("deployment", &["tensor", "row", "fault"]),
     ("output", &["table", "tensor", "row", "fault"]),

@@ -158,17 +158,22 @@ impl Place {
         self.write_deployment(&format!("model: {}\n", model.display()), script, settings, tags);
     }
 
+    /// Writes `deployment.yml` for a model without a script.
+    pub(crate) fn deploy_built_in(&self, model: &Path, settings: &[&str], tags: &[&str]) {
+        self.write(&format!("model: {}\n", model.display()), settings, tags);
+    }
+
     fn write_deployment(&self, model: &str, script: &str, settings: &[&str], tags: &[&str]) {
+        let code = root().join("target/scripts");
+        let code = format!("code_configuration:\n  code: {}\n  scoring_script: {script}.wasm\n", code.display());
+        self.write(&format!("{model}{code}"), settings, tags);
+    }
+
+    fn write(&self, body: &str, settings: &[&str], tags: &[&str]) {
         let lines = |all: &[&str]| all.iter().map(|line| format!("  {line}\n")).collect::<String>();
         let section =
             |name: &str, all: &[&str]| if all.is_empty() { String::new() } else { format!("{name}:\n{}", lines(all)) };
-        let scripts = root().join("target/scripts");
-        let text = format!(
-            "name: test\ntype: model\n{model}code_configuration:\n  code: {}\n  scoring_script: {script}.wasm\n{}{}",
-            scripts.display(),
-            section("settings", settings),
-            section("tags", tags),
-        );
+        let text = format!("name: test\ntype: model\n{body}{}{}", section("settings", settings), section("tags", tags));
         std::fs::write(self.at("deployment.yml"), text).unwrap();
     }
 

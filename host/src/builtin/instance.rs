@@ -1,29 +1,27 @@
-//! The built-in scorer at work: a mini-batch's files, batch after batch, under a deadline.
+//! The built-in scorer at work: a mini-batch's files under a deadline, whatever they are; and what both kinds of files
+//! need for it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::pictures::Pictures;
-use super::{Scorer, Task};
+use super::{Scorer, Task, pictures, tables};
 use crate::fault::{self, Fault};
 use crate::infer::InferError;
 use crate::infer::session::Answer;
-use crate::row::{Cells, Column, FailedFile, Rows};
+use crate::row::{Cells, Column, Rows};
 use crate::script::{self, Budget, Call, RunOutput, ScriptError, Services};
 use crate::tensor::Tensor;
-use crate::vision::ahead::Place;
 
 /// Batches whose results are waited for while the next is made: enough that a device always has one.
-const AHEAD: usize = 2;
+pub(super) const AHEAD: usize = 2;
 
 /// A [`Scorer`] that scores mini-batches; lives on one thread at a time.
 pub struct Instance {
-    scorer: Scorer,
-    services: Arc<Services>,
+    pub(super) scorer: Scorer,
+    pub(super) services: Arc<Services>,
+    pub(super) budget: Arc<Budget>,
     stop: Arc<AtomicBool>,
-    budget: Arc<Budget>,
     device_ns: Arc<AtomicU64>,
 }
 
@@ -39,7 +37,7 @@ impl Instance {
         }
     }
 
-    /// Scores one mini-batch: a row for each file, or a reason why there is none.
+    /// Scores one mini-batch: rows for each file, or a reason why there are none.
     ///
     /// # Errors
     /// If the model fails, the call passes its deadline or a limit, or the job stops.
@@ -47,8 +45,7 @@ impl Instance {
         // Whatever a call that was broken off has left on its way counts for nobody.
         self.budget = Budget::new(self.services.limits.tensor_bytes);
         self.device_ns = Arc::default();
-        let Task::Pictures(pictures) = &self.scorer.task;
-        match script::block_on(call.timeout, &self.stop, self.score(pictures, call))? {
+        match script::block_on(call.timeout, &self.stop, self.score(call))? {
             Some(result) => result,
             None if self.stop.load(Ordering::Relaxed) => Err(ScriptError::Stopped),
             None => Err(ScriptError::Timeout { call: "scoring", limit: call.timeout }),
@@ -60,94 +57,59 @@ impl Instance {
         Duration::from_nanos(self.device_ns.load(Ordering::Relaxed))
     }
 
-    async fn score(&self, pictures: &Pictures, call: &Call<'_>) -> Result<RunOutput, ScriptError> {
-        let mut made = Made { instance: self, files: call.files, columns: Vec::new(), bytes: 0 };
-        let (mut failed, mut waiting) = (Vec::new(), VecDeque::new());
-        let all: Vec<u32> = (0..).zip(call.files).map(|(index, _)| index).collect();
-        for indices in all.chunks(pictures.batch(self.services.limits.tensor_bytes)) {
-            if let Some(batch) = self.begin(pictures, call, indices, &mut failed).await? {
-                waiting.push_back(batch);
-            }
-            if waiting.len() > AHEAD
-                && let Some(oldest) = waiting.pop_front()
-            {
-                made.take(oldest).await?;
-            }
-        }
-        for batch in waiting {
-            made.take(batch).await?;
-        }
+    async fn score(&self, call: &Call<'_>) -> Result<RunOutput, ScriptError> {
+        let mut made = Made::new(self);
+        let failed = match &self.scorer.task {
+            Task::Pictures(pictures) => pictures::score(self, pictures, call, &mut made).await?,
+            Task::Tables(tables) => tables::score(self, tables, call, &mut made).await?,
+        };
         let rows = Rows::new(made.columns, self.services.limits.output_rows).map_err(ScriptError::Output)?;
         Ok(RunOutput { rows, failed })
     }
 
-    /// Hands a batch of files to the model; none if all of them failed.
-    async fn begin(
-        &self,
-        pictures: &Pictures,
-        call: &Call<'_>,
-        indices: &[u32],
-        failed: &mut Vec<FailedFile>,
-    ) -> Result<Option<Batch>, ScriptError> {
-        let path = |index: u32| self.services.input_folder.join(&call.files[index as usize]);
-        let place = |index: u32| Place { mini_batch: call.mini_batch, index };
-        let places: Vec<_> = indices.iter().map(|&index| (place(index), path(index))).collect();
-        let count = pictures.fixed.unwrap_or(places.len());
-        let bytes = pictures.recipe.row_bytes().saturating_mul(count);
-        let results = self.scorer.session.output_bytes(count);
-        let held = self.budget.take(bytes).and_then(|rows| Ok((rows, self.budget.take(results)?))).map_err(failure)?;
-        let (mut rows, mut scored) = (Vec::new(), Vec::new());
-        for (&index, row) in indices.iter().zip(self.services.loader.rows(&places, &pictures.recipe).await) {
-            match row {
-                Ok(prepared) => {
-                    rows.push(prepared.row.clone());
-                    scored.push(index);
-                }
-                // One file that may be readable later fails the call, so that it is tried again.
-                Err(error) if error.fault() == Fault::Transient => {
-                    let reason = format!("`{}`: {}", call.files[index as usize], fault::chain(&error));
-                    return Err(ScriptError::BuiltIn { reason, transient: true });
-                }
-                Err(error) => failed.push(FailedFile { index, reason: fault::chain(&error) }),
-            }
-        }
-        let Some(last) = rows.last().cloned() else { return Ok(None) };
-        if let Some(fixed) = pictures.fixed {
-            rows.resize(fixed, last);
-        }
-        let input = Tensor::stack(&rows).map_err(|e| failure(e.to_string()))?;
-        drop(rows);
-        let answer = self.scorer.session.predict(vec![input], &self.device_ns, Box::new(held)).await;
-        Ok(Some(Batch { files: scored, answer: answer.map_err(|e| of_model(&e))? }))
+    /// Hands rows to the model. `kept` is dropped when they are.
+    pub(super) async fn predict(&self, inputs: Vec<Tensor>, kept: impl Send + 'static) -> Result<Answer, ScriptError> {
+        let answer = self.scorer.session.predict(inputs, &self.device_ns, Box::new(kept)).await;
+        answer.map_err(|e| of_model(&e))
+    }
+
+    /// Waits for a prediction; its first `rows` rows as columns.
+    pub(super) async fn predicted(&self, answer: &Answer, rows: usize) -> Result<Vec<Column>, ScriptError> {
+        let outputs = answer.outputs().await.map_err(|e| of_model(&e))?;
+        self.scorer.prediction.columns(&outputs, rows).map_err(failure)
     }
 }
 
-/// Files whose prediction is on its way.
-struct Batch {
-    files: Vec<u32>,
-    answer: Answer,
-}
-
-/// The columns so far.
-struct Made<'a> {
-    instance: &'a Instance,
-    files: &'a [String],
+/// The rows of a mini-batch so far, within what an instance may hand over.
+pub(super) struct Made {
     columns: Vec<Column>,
     bytes: usize,
+    max_bytes: usize,
+    max_rows: usize,
 }
 
-impl Made<'_> {
-    /// Waits for a batch and appends its rows.
-    async fn take(&mut self, batch: Batch) -> Result<(), ScriptError> {
-        let outputs = batch.answer.outputs().await.map_err(|e| of_model(&e))?;
-        let predicted = self.instance.scorer.prediction.columns(&outputs, batch.files.len()).map_err(failure)?;
-        let files = batch.files.iter().map(|&index| self.files[index as usize].clone()).collect();
-        let mut columns = vec![Column { name: "file".into(), cells: Cells::Texts(files), nulls: Vec::new() }];
-        columns.extend(predicted);
+impl Made {
+    pub(super) fn new(instance: &Instance) -> Self {
+        let limits = &instance.services.limits;
+        Self { columns: Vec::new(), bytes: 0, max_bytes: limits.output_bytes, max_rows: limits.output_rows }
+    }
+
+    /// What was made, to be appended elsewhere.
+    pub(super) fn into_columns(self) -> Vec<Column> {
+        self.columns
+    }
+
+    /// Appends rows of the same columns as those before.
+    pub(super) fn append(&mut self, columns: Vec<Column>) -> Result<(), ScriptError> {
+        let rows = |columns: &[Column]| columns.first().map_or(0, |column| column.cells.len());
         self.bytes += columns.iter().map(|column| byte_count(&column.cells)).sum::<usize>();
-        let limit = self.instance.services.limits.output_bytes;
-        if self.bytes > limit {
-            return Err(failure(format!("the rows of the mini-batch pass limits.output_bytes, which is {limit}")));
+        if self.bytes > self.max_bytes {
+            let text = "the rows of the mini-batch take more bytes than limits.output_bytes allows, which is";
+            return Err(failure(format!("{text} {}", self.max_bytes)));
+        }
+        if rows(&self.columns) + rows(&columns) > self.max_rows {
+            let text = "the mini-batch gives more rows than limits.output_rows allows, which is";
+            return Err(failure(format!("{text} {}", self.max_rows)));
         }
         if self.columns.is_empty() {
             self.columns = columns;
@@ -167,13 +129,14 @@ fn byte_count(cells: &Cells) -> usize {
     }
 }
 
-/// Appends rows to rows of the same columns.
 fn append(columns: &mut [Column], more: Vec<Column>) -> Result<(), String> {
     let is_alike = columns.len() == more.len() && columns.iter().zip(&more).all(|(a, b)| a.name == b.name);
     if !is_alike {
         return Err("the model gave rows of another width than before".into());
     }
     for (column, more) in columns.iter_mut().zip(more) {
+        let start = u32::try_from(column.cells.len()).map_err(|e| e.to_string())?;
+        column.nulls.extend(more.nulls.into_iter().map(|null| null.saturating_add(start)));
         match (&mut column.cells, more.cells) {
             (Cells::Booleans(all), Cells::Booleans(more)) => all.extend(more),
             (Cells::Integers(all), Cells::Integers(more)) => all.extend(more),
@@ -187,11 +150,40 @@ fn append(columns: &mut [Column], more: Vec<Column>) -> Result<(), String> {
     Ok(())
 }
 
+/// The column that tells the file of each row.
+pub(super) fn file_column(name: &str, files: Vec<String>) -> Column {
+    Column { name: name.to_owned(), cells: Cells::Texts(files), nulls: Vec::new() }
+}
+
 /// What the host's own rules refuse, or what would come again.
-fn failure(reason: impl Into<String>) -> ScriptError {
+pub(super) fn failure(reason: impl Into<String>) -> ScriptError {
     ScriptError::BuiltIn { reason: reason.into(), transient: false }
+}
+
+/// A file that may be readable later: the call is tried again.
+pub(super) fn unreadable(file: &str, reason: &str) -> ScriptError {
+    ScriptError::BuiltIn { reason: format!("`{file}`: {reason}"), transient: true }
 }
 
 fn of_model(error: &InferError) -> ScriptError {
     ScriptError::BuiltIn { reason: fault::chain(error), transient: error.fault() == Fault::Transient }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(name: &str, cells: Cells, nulls: &[u32]) -> Column {
+        Column { name: name.into(), cells, nulls: nulls.to_vec() }
+    }
+
+    #[test]
+    fn rows_are_appended_with_their_nulls() {
+        let mut all = vec![column("a", Cells::Integers(vec![1, 0]), &[1])];
+        append(&mut all, vec![column("a", Cells::Integers(vec![0, 4]), &[0])]).unwrap();
+        assert_eq!(all, [column("a", Cells::Integers(vec![1, 0, 0, 4]), &[1, 2])]);
+        for other in [column("b", Cells::Integers(vec![1]), &[]), column("a", Cells::Numbers(vec![1.0]), &[])] {
+            assert!(append(&mut all.clone(), vec![other]).is_err());
+        }
+    }
 }

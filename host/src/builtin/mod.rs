@@ -1,28 +1,40 @@
 //! The built-in scorer: what scores the files of a deployment that has a model and no script.
 //!
 //! What goes in: an open model, what its folder says of it (MLflow's signature, labels), and the deployment's tags. What
-//! comes out: one row for each picture, with what the model predicts. What a model takes decides what files are scored;
-//! a model, a tag or a file that does not fit is refused before the first mini-batch. Sandboxed scripts are not involved:
-//! errors, deadlines and limits are those of [`crate::script`], so that a job cannot tell the two apart.
+//! comes out: a row for each picture, or for each record of a table, with what the model predicts. What a model takes
+//! decides what files are scored; a model, a tag or a file that does not fit is refused before the first mini-batch.
+//! No script runs: errors, deadlines and limits are those of [`crate::script`], so that a job cannot tell the two apart.
 
+mod error;
 mod instance;
 mod labels;
 mod pictures;
 mod prediction;
 mod signature;
+mod tables;
 mod tags;
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use serde::Deserialize;
+use serde_json::Value;
+
+pub use error::BuiltInError;
 pub use instance::Instance;
 
 use crate::deployment::Mlflow;
-use crate::fault::Fault;
+use crate::fault;
+use crate::infer::Port;
 use crate::infer::session::Session;
+use crate::table::Table;
 use pictures::Pictures;
 use prediction::Prediction;
 use signature::Agreed;
-use tags::Tags;
+use tables::{Records, Tables};
+use tags::{Kind, Tags};
 
 /// What decides, beside the model, the rows that are written: to be raised when they change, so that no job is resumed
 /// into other rows.
@@ -52,6 +64,25 @@ pub struct Scorer {
 #[derive(Clone)]
 enum Task {
     Pictures(Pictures),
+    Tables(Tables),
+}
+
+/// Tables that are looked at for one that opens: the first of a job may be a damaged one, not all of them.
+const MAX_FIRST: usize = 16;
+
+/// Rows that a model may insist on: exporters fix the batch at a few, and what is missing in the last one is filled up.
+const MAX_FIXED_ROWS: usize = 4096;
+
+/// The size of an input's first dimension, where it is fixed.
+fn fixed_rows(port: &Port) -> Result<Option<usize>, BuiltInError> {
+    match port.shape.first().copied().flatten() {
+        Some(rows) if !(1..=MAX_FIXED_ROWS).contains(&rows) => {
+            let text =
+                format!("the model's input `{}` takes exactly {rows} rows; 1 to {MAX_FIXED_ROWS} are given", port.name);
+            Err(BuiltInError::Outputs(text))
+        }
+        rows => Ok(rows),
+    }
 }
 
 impl Scorer {
@@ -59,25 +90,35 @@ impl Scorer {
     ///
     /// # Errors
     /// If it takes nothing that files can be turned into, if its signature or labels do not fit it, or a tag is wrong.
-    pub fn new(model: &Model<'_>, tags: &std::collections::BTreeMap<String, String>) -> Result<Self, BuiltInError> {
+    pub fn new(model: &Model<'_>, tags: &BTreeMap<String, String>) -> Result<Self, BuiltInError> {
         let tags = Tags::read(tags)?;
         let agreed = Agreed::new(model.session.inputs(), model.session.outputs(), model.mlflow)?;
-        let task = Task::Pictures(Pictures::new(&agreed.inputs, &tags)?);
+        let (task, kind) = match Tables::new(&agreed.inputs, agreed.columns.as_deref(), &tags)? {
+            Some(tables) => (Task::Tables(tables), Kind::Values),
+            None => (Task::Pictures(Pictures::new(&agreed.inputs, &tags)?), Kind::Class),
+        };
         let labels = if model.has_folder { labels::find(model.file)? } else { None };
-        let prediction = Prediction::new(&agreed.outputs, tags.predictions, labels)?;
+        let prediction = Prediction::new(&agreed.outputs, tags.predictions, kind, labels)?;
         Ok(Self { session: model.session.clone(), task, prediction })
     }
 
     /// What it will do, in words for people.
     pub fn describe(&self) -> String {
-        let Task::Pictures(pictures) = &self.task;
-        format!("scores {}; a row is `file`, {}", pictures.describe(), self.prediction.describe())
+        let predictions = self.prediction.describe();
+        match &self.task {
+            Task::Pictures(pictures) => format!("scores {}; a row is `file`, {predictions}", pictures.describe()),
+            Task::Tables(tables) => {
+                format!("scores {}; a row is `file`, the record's own columns, {predictions}", tables.describe())
+            }
+        }
     }
 
     /// The endings of the files that it scores.
     pub fn endings(&self) -> &'static [&'static str] {
-        let Task::Pictures(_) = &self.task;
-        pictures::ENDINGS
+        match &self.task {
+            Task::Pictures(_) => pictures::ENDINGS,
+            Task::Tables(_) => tables::ENDINGS,
+        }
     }
 
     /// Checks that every file's name ends as one that can be scored. What is in them is found out when they are.
@@ -94,89 +135,55 @@ impl Scorer {
         let first = crate::script::printable(first);
         Err(BuiltInError::Files { first, count: 1 + others.count(), endings: self.endings() })
     }
-}
 
-/// Why a deployment without a script cannot be scored.
-#[derive(Debug, thiserror::Error)]
-pub enum BuiltInError {
-    /// The model takes what no file becomes.
-    #[error("a model without a script takes pictures, N×3×height×width or N×height×width×3; this one takes {takes}")]
-    Inputs {
-        /// What it takes.
-        takes: String,
-    },
-    /// A picture model that leaves the size of pictures open.
-    #[error("the model's input `{0}` leaves the size of its pictures open")]
-    Size(String),
-    /// The signature contradicts the graph.
-    #[error("`{}` does not fit the model: {reason}", path.display())]
-    Signature {
-        /// The `MLmodel`.
-        path: PathBuf,
-        /// What both say.
-        reason: String,
-    },
-    /// A tag of the built-in scorer that cannot be.
-    #[error("tag `{key}` is `{value}`; allowed is {allowed}")]
-    Tag {
-        /// Its key.
-        key: String,
-        /// Its value.
-        value: String,
-        /// What it may be.
-        allowed: String,
-    },
-    /// The labels cannot be read, or are not one for each class.
-    #[error("labels `{}`: {reason}", path.display())]
-    Labels {
-        /// Their file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The model's outputs cannot become rows.
-    #[error("{0}")]
-    Outputs(String),
-    /// An output that only scripts can fill.
-    #[error("`output_action: summary_only` drops the rows, and without a script nothing else is written")]
-    SummaryOnly,
-    /// Files of the input that cannot be scored.
-    #[error(
-        "{count} file{} of the input cannot be scored without a script, `{first}` {}; what can ends with .{}",
-        if *count == 1 { "" } else { "s" },
-        if *count == 1 { "only" } else { "first" },
-        endings.join(", .")
-    )]
-    Files {
-        /// The first of them.
-        first: String,
-        /// How many there are.
-        count: usize,
-        /// What can be scored.
-        endings: &'static [&'static str],
-    },
-}
-
-impl BuiltInError {
-    /// Whose fault it is: always the caller's, who chose model, tags and files.
-    pub fn fault(&self) -> Fault {
-        Fault::Caller
+    /// Learns from a job's first table what columns rows have; every later table must have the same. `stop` ends it.
+    ///
+    /// # Errors
+    /// If none of the first few tables has what the model takes: why the first has not.
+    pub fn learn<'n>(
+        &mut self,
+        folder: &Path,
+        names: impl Iterator<Item = &'n [u8]>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<(), BuiltInError> {
+        let Task::Tables(tables) = &mut self.task else { return Ok(()) };
+        let mut first = None;
+        for file in names.filter_map(|name| std::str::from_utf8(name).ok()).take(MAX_FIRST) {
+            let opened = Table::open(&folder.join(file), file, stop).map_err(|e| fault::chain(&e));
+            let learned = opened.and_then(|table| {
+                tables.check(table.fields())?;
+                Ok(Records::of(table.fields()))
+            });
+            match learned {
+                Ok(records) => {
+                    tables.records = Some(records);
+                    return Ok(());
+                }
+                Err(reason) => drop(first.get_or_insert(BuiltInError::Table { file: file.to_owned(), reason })),
+            }
+        }
+        first.map_or(Ok(()), Err)
     }
 
-    /// A known cure.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            BuiltInError::Inputs { .. } => Some(
-                "write a script that makes what the model takes, and name it under code_configuration; \
-                 `scorehost check` shows what models take",
-            ),
-            BuiltInError::Size(_) => Some("give it by a tag: tags: {picture_size: 224x224}"),
-            BuiltInError::Signature { .. } => {
-                Some("save the model again, with a signature inferred from what it takes")
-            }
-            BuiltInError::Files { .. } => Some("move them out of the input folder, or write a script that scores them"),
-            BuiltInError::SummaryOnly => Some("leave `output_action` out, or write a script that writes its own files"),
-            BuiltInError::Tag { .. } | BuiltInError::Labels { .. } | BuiltInError::Outputs(_) => None,
+    /// What was learned, to be kept beside a job's output.
+    pub fn learned(&self) -> Value {
+        match &self.task {
+            Task::Tables(Tables { records: Some(records), .. }) => serde_json::json!(records),
+            _ => Value::Null,
         }
+    }
+
+    /// Takes over what an earlier run of the job learned.
+    ///
+    /// # Errors
+    /// If it is not that.
+    pub fn recall(&mut self, learned: &Value) -> Result<(), BuiltInError> {
+        if let Task::Tables(tables) = &mut self.task
+            && !learned.is_null()
+        {
+            let records = Records::deserialize(learned).map_err(|e| BuiltInError::Learned(e.to_string()))?;
+            tables.records = Some(records);
+        }
+        Ok(())
     }
 }

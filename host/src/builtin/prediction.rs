@@ -23,12 +23,17 @@ pub(super) struct Prediction {
 }
 
 impl Prediction {
-    /// Decides what is told of `outputs`.
+    /// Decides what is told of `outputs`: what is asked for, else `unasked` where that is possible.
     ///
     /// # Errors
     /// If classes are asked for and there are none, if there are more numbers than columns, or labels are not one for
     /// each class.
-    pub(super) fn new(outputs: &[Output], asked: Option<Kind>, labels: Option<Labels>) -> Result<Self, BuiltInError> {
+    pub(super) fn new(
+        outputs: &[Output],
+        asked: Option<Kind>,
+        unasked: Kind,
+        labels: Option<Labels>,
+    ) -> Result<Self, BuiltInError> {
         let outputs = outputs.to_vec();
         let has_classes = |output: &Output| width(&output.port.shape).is_none_or(|classes| classes > 1);
         let position = outputs.iter().position(has_classes);
@@ -38,7 +43,9 @@ impl Prediction {
                 return Err(BuiltInError::Outputs(text.into()));
             }
             (Some(Kind::Class), Some(at)) => Some((at, labels)),
-            (None, Some(at)) if outputs.len() == 1 && outputs[at].names.is_none() => Some((at, labels)),
+            (None, Some(at)) if unasked == Kind::Class && outputs.len() == 1 && outputs[at].names.is_none() => {
+                Some((at, labels))
+            }
             _ => None,
         };
         if let Some((at, Some(labels))) = &class
@@ -205,7 +212,8 @@ mod tests {
 
     #[test]
     fn logits_become_probabilities_and_probabilities_stay() {
-        let prediction = Prediction::new(&[output("y", &[None, Some(2)])], None, Some(labels(&["no", "yes"]))).unwrap();
+        let prediction =
+            Prediction::new(&[output("y", &[None, Some(2)])], None, Kind::Class, Some(labels(&["no", "yes"]))).unwrap();
         let columns = |numbers| prediction.columns(&[floats(&[2, 2], numbers)], 2).unwrap();
         let ready = columns(&[0.1, 0.9, 0.6, 0.4]);
         assert_eq!(ready[0].cells, Cells::Integers(vec![1, 0]));
@@ -222,30 +230,31 @@ mod tests {
     fn values_are_columns_by_name_and_place() {
         let names = |columns: Vec<Column>| columns.into_iter().map(|c| c.name).collect::<Vec<_>>();
         let outputs = [output("y", &[None, Some(2)])];
-        let prediction = Prediction::new(&outputs, Some(Kind::Values), None).unwrap();
+        let prediction = Prediction::new(&outputs, Some(Kind::Values), Kind::Class, None).unwrap();
         assert_eq!(prediction.describe(), "`y.0` to `y.1`");
         assert_eq!(names(prediction.columns(&[floats(&[1, 2], &[1.0, 2.0])], 1).unwrap()), ["y.0", "y.1"]);
-        let one = Prediction::new(&[output("price", &[None, Some(1)])], None, None).unwrap();
+        let one = Prediction::new(&[output("price", &[None, Some(1)])], None, Kind::Class, None).unwrap();
         let columns = one.columns(&[floats(&[2, 1], &[0.1, 2.0])], 2).unwrap();
         assert_eq!(columns[0].cells, Cells::Numbers(vec![0.1, 2.0]));
         assert_eq!(names(columns), ["price"]);
         let named = Output { names: Some(vec!["a".into(), "b".into()]), ..outputs[0].clone() };
-        let named = Prediction::new(&[named], None, None).unwrap();
+        let named = Prediction::new(&[named], None, Kind::Class, None).unwrap();
         assert_eq!(names(named.columns(&[floats(&[1, 2], &[1.0, 2.0])], 1).unwrap()), ["a", "b"]);
     }
 
     #[test]
     fn what_cannot_be_told_is_refused() {
-        let message =
-            |outputs: &[Output], kind, labels| Prediction::new(outputs, kind, labels).unwrap_err().to_string();
+        let message = |outputs: &[Output], kind, labels| {
+            Prediction::new(outputs, kind, Kind::Class, labels).unwrap_err().to_string()
+        };
         let one = [output("y", &[None, Some(1)])];
         assert!(message(&one, Some(Kind::Class), None).contains("one number a row"));
         let many = [output("y", &[None, Some(5000)])];
-        assert!(message(&many, Some(Kind::Values), None).contains("5000 numbers a row"));
+        assert!(message(&many, Some(Kind::Values), Kind::Class, None).contains("5000 numbers a row"));
         let ten = [output("y", &[None, Some(10)])];
         assert!(message(&ten, None, Some(labels(&["a"]))).contains("1 names for 10 classes"));
         // A graph that does not say how many numbers it gives is found out when it runs.
-        let open = Prediction::new(&[output("y", &[])], None, None).unwrap();
+        let open = Prediction::new(&[output("y", &[])], None, Kind::Class, None).unwrap();
         assert!(open.columns(&[floats(&[1, 1], &[1.0])], 1).unwrap_err().contains("predictions: values"));
     }
 }

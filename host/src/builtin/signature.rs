@@ -13,6 +13,8 @@ use crate::tensor::Element;
 pub(super) struct Agreed {
     /// The graph's inputs, with the sizes of both.
     pub(super) inputs: Vec<Port>,
+    /// The columns that make up the only input, in its order, where the signature names them.
+    pub(super) columns: Option<Vec<String>>,
     /// The outputs that become columns.
     pub(super) outputs: Vec<Output>,
 }
@@ -35,12 +37,15 @@ impl Agreed {
     /// If they differ.
     pub(super) fn new(inputs: &[Port], outputs: &[Port], mlflow: Option<&Mlflow>) -> Result<Self, BuiltInError> {
         let all = |(index, port): (usize, &Port)| Output { index, port: port.clone(), names: None };
-        let mut agreed = Self { inputs: inputs.to_vec(), outputs: outputs.iter().enumerate().map(all).collect() };
+        let outputs = outputs.iter().enumerate().map(all).collect();
+        let mut agreed = Self { inputs: inputs.to_vec(), columns: None, outputs };
         let Some((mlflow, signature)) = mlflow.and_then(|m| Some((m, m.signature.as_ref()?))) else {
             return Ok(agreed);
         };
         let differ = |reason| BuiltInError::Signature { path: mlflow.path.clone(), reason };
-        if !signature.inputs.is_empty() {
+        if signature.inputs.iter().any(|field| matches!(field.kind, FieldKind::Column(_))) {
+            agreed.columns = columns(inputs, &signature.inputs).map_err(differ)?;
+        } else if !signature.inputs.is_empty() {
             agreed.inputs = tensors("input", inputs, &signature.inputs).map_err(differ)?;
         }
         if !signature.outputs.is_empty() {
@@ -73,6 +78,29 @@ fn tensors(what: &str, ports: &[Port], fields: &[Field]) -> Result<Vec<Port>, St
         agreed.push(Port { shape, ..port.clone() });
     }
     Ok(agreed)
+}
+
+/// The columns that make up the graph's only input; none where each input is a column of its own, of the same name.
+fn columns(ports: &[Port], fields: &[Field]) -> Result<Option<Vec<String>>, String> {
+    let unlike = || unlike("input", ports, fields);
+    let mut named = Vec::with_capacity(fields.len());
+    for field in fields {
+        let FieldKind::Column(kind) = &field.kind else { return Err(unlike()) };
+        let Some(element) = element_of(kind) else { return Err(unlike()) };
+        // The only column may go without a name, and then by that of the input.
+        let name = field.name.clone().or_else(|| ports.first().map(|port| port.name.clone())).ok_or_else(unlike)?;
+        named.push((name, element));
+    }
+    // Whole numbers can be floats; fractions cannot be whole.
+    let fits = |port: &Port, element| port.element == Element::F32 || port.element == element;
+    if let [only] = ports {
+        let width = only.shape.get(1).copied().unwrap_or(Some(1));
+        let is_one = only.shape.len() <= 2 && width.is_none_or(|width| width == named.len());
+        let fit = is_one && named.iter().all(|(_, element)| fits(only, *element));
+        return if fit { Ok(Some(named.into_iter().map(|(name, _)| name).collect())) } else { Err(unlike()) };
+    }
+    let of = |port: &Port| named.iter().any(|(name, element)| *name == port.name && fits(port, *element));
+    if ports.len() == named.len() && ports.iter().all(of) { Ok(None) } else { Err(unlike()) }
 }
 
 /// The outputs that the signature names, in its order. The element types of outputs are not compared: engines know them
@@ -210,6 +238,25 @@ mod tests {
         }
         let error = tensors("input", &graph, &[column("a"), column("b")]).unwrap_err();
         assert!(error.contains("are `a`: a column of double, `b`: a column of double; the graph's"), "{error}");
+    }
+
+    #[test]
+    fn columns_make_up_one_input_or_one_each() {
+        let names = |names: &[&str]| Ok(Some(names.iter().map(|&n| n.to_owned()).collect()));
+        let together = [port("x", &[None, Some(2)], Element::F32)];
+        assert_eq!(columns(&together, &[column("b"), column("a")]), names(&["b", "a"]));
+        assert!(columns(&together, &[column("a")]).unwrap_err().contains("`x`: N×2 floats"));
+        let apart = [port("a", &[None, Some(1)], Element::F32), port("b", &[None, Some(1)], Element::I64)];
+        let long = Field { name: Some("b".into()), kind: FieldKind::Column("long".into()) };
+        assert_eq!(columns(&apart, &[long.clone(), column("a")]), Ok(None));
+        // A fraction is no whole number, a text is neither, and names must be the same.
+        let text = Field { name: Some("a".into()), kind: FieldKind::Column("string".into()) };
+        for wrong in [[column("a"), column("b")], [text, long.clone()], [long, column("c")]] {
+            assert!(columns(&apart, &wrong).unwrap_err().contains("`b`: N×1 integers"), "{wrong:?}");
+        }
+        // The names of columns do not help a picture model.
+        let pictures = [port("x", &[None, Some(3), Some(8), Some(8)], Element::F32)];
+        assert!(columns(&pictures, &[column("a")]).is_err());
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The deployment's tags that the built-in scorer reads. Others are whatever their author keeps with the deployment,
-//! but for those that begin with `picture_`: a misspelt one would silently give other numbers.
+//! but for those that begin with `picture_` or `table_`: a misspelt one would silently give other numbers.
 
 use std::collections::BTreeMap;
 
@@ -23,6 +23,8 @@ pub(super) struct Tags {
     pub(super) scale: Option<f32>,
     pub(super) mean: Option<[f32; 3]>,
     pub(super) deviation: Option<[f32; 3]>,
+    /// `table_columns`: what goes into the model's only input, in this order.
+    pub(super) columns: Option<Vec<String>>,
 }
 
 /// What of the outputs becomes columns.
@@ -35,7 +37,7 @@ pub(super) enum Kind {
 }
 
 /// Every tag that is read, with what it may be.
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 9] = [
     ("predictions", "`class` or `values`"),
     ("device_batching", "a whole number from 1 on"),
     ("picture_size", "width and height as `224x224`"),
@@ -44,13 +46,17 @@ const TAGS: [(&str, &str); 8] = [
     ("picture_scale", "a number, or one divided by another as `1/255`"),
     ("picture_mean", "three numbers for red, green and blue, as `0.485, 0.456, 0.406`"),
     ("picture_deviation", "three numbers for red, green and blue, as `0.229, 0.224, 0.225`"),
+    ("table_columns", "the names of the columns that the model takes, as `age, income`"),
 ];
+
+/// What such tags begin with.
+const PREFIXES: [&str; 2] = ["picture_", "table_"];
 
 impl Tags {
     /// Reads what concerns the built-in scorer.
     ///
     /// # Errors
-    /// If a tag is not what it may be, or begins with `picture_` and is none of those that are read.
+    /// If a tag is not what it may be, or begins with a prefix of ours and is none of those that are read.
     pub(super) fn read(tags: &BTreeMap<String, String>) -> Result<Self, BuiltInError> {
         let mut read = Self::default();
         for (key, value) in tags {
@@ -60,13 +66,12 @@ impl Tags {
             };
             match TAGS.iter().find(|(known, _)| known == key) {
                 Some((_, allowed)) if read.take(key, value.trim()).is_none() => return refuse(allowed),
-                None if key.starts_with("picture_") => {
-                    let known: Vec<_> =
-                        TAGS.iter().map(|(key, _)| *key).filter(|k| k.starts_with("picture_")).collect();
-                    return refuse(&format!(
-                        "nothing, since of tags that begin so only `{}` are read",
-                        known.join("`, `")
-                    ));
+                None => {
+                    if let Some(prefix) = PREFIXES.iter().find(|prefix| key.starts_with(**prefix)) {
+                        let ours = TAGS.iter().map(|(key, _)| *key).filter(|k| k.starts_with(prefix));
+                        let ours = ours.collect::<Vec<_>>().join("`, `");
+                        return refuse(&format!("nothing, since of tags that begin so only `{ours}` are read"));
+                    }
                 }
                 _ => {}
             }
@@ -84,6 +89,7 @@ impl Tags {
             "picture_scale" => self.scale = Some(ratio(value)?),
             "picture_mean" => self.mean = Some(three(value)?),
             "picture_deviation" => self.deviation = Some(three(value)?),
+            "table_columns" => self.columns = Some(columns(value)?),
             _ => unreachable!("every tag of the table is read above; this is a bug"),
         }
         Some(())
@@ -128,6 +134,12 @@ fn three(text: &str) -> Option<[f32; 3]> {
     numbers.try_into().ok()
 }
 
+fn columns(text: &str) -> Option<Vec<String>> {
+    let names: Vec<_> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    let is_sound = names.iter().enumerate().all(|(i, name)| !name.is_empty() && !names[..i].contains(name));
+    is_sound.then_some(names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +177,9 @@ mod tests {
             ("picture_mean", "1, 2, NaN", "three numbers"),
             ("picture_filter", "sharp", "`lanczos`"),
             ("picture_std", "1, 1, 1", "only `picture_size`, "),
+            ("table_column", "a", "only `table_columns` are read"),
+            ("table_columns", "a,,b", "as `age, income`"),
+            ("table_columns", "a, a", "as `age, income`"),
         ] {
             let error = read(&[(key, value)]).expect_err(key);
             assert!(error.contains(expected), "{expected}\n{error}");

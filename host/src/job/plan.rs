@@ -64,6 +64,11 @@ impl Plan {
         self.files.len().div_ceil(self.mini_batch_size) as u64
     }
 
+    /// The names of all files.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.files.iter().map(|span| span.of(&self.names))
+    }
+
     /// The names of one mini-batch's files; none past the last.
     pub fn mini_batch(&self, index: u64) -> impl ExactSizeIterator<Item = &[u8]> {
         self.files[self.range_of(index)].iter().map(|span| span.of(&self.names))

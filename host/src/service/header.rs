@@ -59,6 +59,7 @@ impl Header {
             "mini_batch_size": deployment.settings.mini_batch_size,
             "job": job,
             "script": script.digest,
+            "columns": if let Scorer::BuiltIn(scorer) = scorer { scorer.learned() } else { Value::Null },
             "model": model.as_ref().map(|m| &m.digest),
             "device": format!("{}: {}", device.0.name, device.1),
             "tags": deployment.tags,
@@ -89,6 +90,8 @@ impl Header {
             }
         }
         self.is_resumed = true;
+        // Learned when the job began, and not again.
+        self.value["columns"] = then["columns"].clone();
         self.job = then["job"].as_str().unwrap_or(&self.job).to_owned();
         Ok(self)
     }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use super::ServiceError;
 use crate::builtin::{self, BuiltInError};
 use crate::deployment::{Deployment, OutputAction};
-use crate::infer::InferError;
 use crate::infer::session::Session;
 use crate::script::Models;
 
@@ -39,5 +38,5 @@ pub(super) fn built_in(
 
 /// A deployment whose model folder does not say which model it is, and has no script to know.
 pub(super) fn unknown(reason: String) -> ServiceError {
-    ServiceError::Infer(InferError::Input(reason))
+    BuiltInError::NoModel(reason).into()
 }

@@ -106,13 +106,17 @@ pub fn run(
     let confinement = confine::confine(request.confine, &reach(request, &deployment, &views))?;
     observer(&Event::Confined(&confinement));
     let (models, mut device, backend) = open_models(request, &deployment, &views)?;
-    let scorer = scorer(script, &deployment, &views, &models)?;
-    if let (Scorer::BuiltIn(scorer), Some(plan)) = (&scorer, &plan) {
-        scorer.check_files((0..plan.mini_batch_count()).flat_map(|index| plan.mini_batch(index)))?;
+    let mut scorer = scorer(script, &deployment, &views, &models)?;
+    if let (Scorer::BuiltIn(scorer), Some(plan)) = (&mut scorer, &plan) {
+        scorer.check_files(plan.names())?;
+        scorer.learn(&views.input, plan.names(), control.stop_flag())?;
     }
     let identity = backend.identity();
     let header = Header::new(&deployment, &scorer, (&device, &identity), &request.input)?;
     let (mut output, plan, from, header) = open_output(options, plan, header)?;
+    if let Scorer::BuiltIn(scorer) = &mut scorer {
+        scorer.recall(&header.value["columns"])?;
+    }
     let services = services(&deployment, &header, &views, models, &plan)?;
     let progress =
         Progress { tally: from, retries: 0, mini_batches: plan.mini_batch_count(), files: plan.file_count() as u64 };

@@ -1,5 +1,9 @@
 //! Pictures for a model: its only input → a recipe, and how many go into the model at once.
 
+mod score;
+
+pub(super) use score::score;
+
 use super::BuiltInError;
 use super::tags::Tags;
 use crate::infer::{Port, element_name, shape_text};
@@ -67,7 +71,7 @@ impl Pictures {
             recipe.set_fit(Fit::ShorterSide(side));
         }
         recipe.check().map_err(|e| BuiltInError::Outputs(e.to_string()))?;
-        let fixed = input.shape[0].filter(|&n| n > 0);
+        let fixed = super::fixed_rows(input)?;
         let rows = tags.batch.unwrap_or(BATCH_ROWS);
         Ok(Self { text: text(&recipe, input.element, layout, tags), recipe, fixed, rows })
     }
