@@ -64,10 +64,11 @@ impl Clocks {
         }
     }
 
+    /// Never zero, which Go's runtime takes for a clock that does not go, and ends.
     fn monotonic(&self) -> Duration {
         match self {
-            Self::Real(began) => coarse(began.elapsed()),
-            Self::Virtual(now) => Duration::from_nanos(now.fetch_add(STEP_NS, Ordering::Relaxed)),
+            Self::Real(began) => coarse(began.elapsed()) + GRAIN,
+            Self::Virtual(now) => Duration::from_nanos(now.fetch_add(STEP_NS, Ordering::Relaxed) + STEP_NS),
         }
     }
 }
@@ -180,6 +181,13 @@ mod tests {
         assert!(init < first && first < second);
         // More mini-batches than there are hours.
         assert_eq!(readings(&one, Some(u64::MAX)).1, STEP_NS);
+    }
+
+    #[test]
+    fn no_clock_reads_zero() {
+        for is_virtual in [false, true] {
+            assert!(HostMonotonicClock::now(&Clocks::new(is_virtual)) > 0, "virtual: {is_virtual}");
+        }
     }
 
     #[test]
