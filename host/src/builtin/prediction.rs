@@ -250,7 +250,7 @@ mod tests {
         let one = [output("y", &[None, Some(1)])];
         assert!(message(&one, Some(Kind::Class), None).contains("one number a row"));
         let many = [output("y", &[None, Some(5000)])];
-        assert!(message(&many, Some(Kind::Values), Kind::Class, None).contains("5000 numbers a row"));
+        assert!(message(&many, Some(Kind::Values), None).contains("5000 numbers a row"));
         let ten = [output("y", &[None, Some(10)])];
         assert!(message(&ten, None, Some(labels(&["a"]))).contains("1 names for 10 classes"));
         // A graph that does not say how many numbers it gives is found out when it runs.

@@ -12,7 +12,7 @@ pub(super) use score::score;
 
 use super::BuiltInError;
 use super::tags::Tags;
-use crate::infer::{Port, element_name, shape_text};
+use crate::infer::{Port, element_name};
 use crate::row::{Cells, Column};
 use crate::table::{Batch, Field, Kind};
 use crate::tensor::{Element, Tensor};
