@@ -165,7 +165,8 @@ fn whatever_a_script_does_ends_in_rows_or_in_plain_words() {
 fn a_file_that_fails_leaves_the_others_and_its_trace_is_in_the_log() {
     for (language, error) in [("python", "ValueError: odd"), ("javascript", "RangeError: odd")] {
         let Some(name) = behaving(language) else { continue };
-        let ran = deployed(&name, "by_files", 60).run(&[]).completed();
+        let place = deployed(&name, "by_files", 60);
+        let ran = place.run(&[]).completed();
         let failed: Vec<_> = ran.errors().into_iter().map(|error| (error[0].clone(), error[4].clone())).collect();
         let expected = [("001.txt", error), ("002.txt", "bad file")].map(|(f, r)| (f.to_owned(), r.to_owned()));
         assert_eq!(failed, expected, "{language}");

@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn what_is_not_an_onnx_model_is_refused_with_what_it_is() {
         for (text, expected) in [
-            ("x: 1", "`MLmodel` has no `flavors`"),
+            ("x: 1", "MLmodel` has no `flavors`"),
             (
                 "flavors: {python_function: {}, sklearn: {}}",
                 "line 1: `flavors` is `python_function, sklearn`, and only",

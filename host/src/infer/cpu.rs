@@ -64,33 +64,14 @@ impl Backend for Cpu {
     }
 }
 
-/// The operators of `ai.onnx.ml`, which rten has none of; longer names of them begin or end with one of these.
-const CLASSICAL: [&str; 15] = [
-    "ArrayFeatureExtractor",
-    "Binarizer",
-    "CastMap",
-    "CategoryMapper",
-    "DictVectorizer",
-    "FeatureVectorizer",
-    "Imputer",
-    "LabelEncoder",
-    "Linear",
-    "Normalizer",
-    "OneHotEncoder",
-    "SVM",
-    "Scaler",
-    "TreeEnsemble",
-    "ZipMap",
-];
-
 fn load_error(path: &Path, error: &LoadError) -> InferError {
     // Its text holds its cause already.
     let mut reason = error.to_string();
     match error.kind() {
         LoadErrorKind::OperatorInvalid => {
-            let operation = reason.split(" operator").next().filter(|word| !word.contains(' ')).unwrap_or("unknown");
-            let operation = operation.to_owned();
-            if CLASSICAL.iter().any(|classical| operation.contains(classical)) {
+            let before = reason.split(" operator not supported").next().unwrap_or_default();
+            let operation = before.rsplit(' ').next().filter(|word| !word.is_empty()).unwrap_or("unknown").to_owned();
+            if operation.starts_with("ai.onnx.ml/") {
                 reason.push_str("\nhint: `device: onnxruntime` runs what scikit-learn and gradient boosting export");
             }
             let node = error.node().unwrap_or("without a name").to_owned();

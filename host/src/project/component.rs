@@ -63,11 +63,10 @@ fn encode(module: &[u8]) -> Result<Vec<u8>, Cause> {
 mod tests {
     use super::*;
 
-    /// The cause, in words.
+    /// The error and its causes, in words.
     fn cause(core_module: &[u8], wit: &Path) -> String {
         let Err(ProjectError::Component(error)) = from_core(core_module, wit) else { panic!("it became a component") };
-        let cause = std::error::Error::source(&error).expect("it has a cause").to_string();
-        format!("{error}: {cause}")
+        crate::fault::chain(&error)
     }
 
     #[test]

@@ -38,7 +38,8 @@ impl CompileCache {
         let code = self.compiler.compile(engine, wasm)?;
         // A cache that cannot be written costs time, not correctness.
         let _ = self.folder.keep(&name, &code);
-        load(engine, &code).map_err(|e| ScriptError::Compiler(format!("its code does not open: {e:#}")))
+        // The compiler keeps no pool of instances: what does not fit into this one's is found here.
+        load(engine, &code).map_err(|e| ScriptError::Compile(super::printable(format!("{e:#}").as_bytes())))
     }
 
     #[expect(unsafe_code, reason = "opening compiled code is wasmtime's fast start")]

@@ -93,10 +93,11 @@ fn joins_one_many_times() -> Result<usize> {
 }
 
 fn takes_the_top_of_much() -> Result<usize> {
-    let part = Tensor::from_floats(&[8 << 20, 1], &vec![0.5; 8 << 20])?;
+    let part = Tensor::from_floats(&[1, 8 << 20], &vec![0.5; 8 << 20])?;
     let parts: Vec<&Tensor> = (0..12).map(|_| &part).collect();
     let all = concatenate(&parts)?;
-    Ok(all.softmax().top(1)?.indices.len() + all.top(1)?.indices.len())
+    // Each takes the host a second or more: the deadline comes in the middle of one.
+    (0..1000).map(|_| Ok(all.top(300_000)?.indices.len())).sum()
 }
 
 /// Eight bytes on the host, and in the script's memory, for each that is held.
