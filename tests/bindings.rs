@@ -16,7 +16,7 @@ type Generated = BTreeMap<String, String>;
 fn the_c_sdk_has_the_contracts_bindings() {
     // The type of the world is added by `scorehost build`, for every language alike.
     let options = wit_bindgen_c::Opts { no_object_file: true, ..Default::default() };
-    are_the_contracts("plugins/sdk/c/generated", generated(options.build()));
+    are_the_contracts("plugins/sdk/c/generated", &generated(options.build()));
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn the_go_sdk_has_the_contracts_bindings() {
         // The SDK brings the memory and the types that the generated code uses, and nothing is fetched.
         *text = text.replace("go.bytecodealliance.org/pkg/wit/", "scorehost/internal/wit/");
     }
-    are_the_contracts("plugins/sdk/go/internal/generated", files);
+    are_the_contracts("plugins/sdk/go/internal/generated", &files);
 }
 
 fn generated(mut generator: Box<dyn WorldGenerator>) -> Generated {
@@ -48,20 +48,20 @@ fn generated(mut generator: Box<dyn WorldGenerator>) -> Generated {
 
 /// Compares a folder with what was generated, or rewrites it.
 #[track_caller]
-fn are_the_contracts(folder: &str, generated: Generated) {
+fn are_the_contracts(folder: &str, generated: &Generated) {
     assert!(!generated.is_empty());
     let folder = root().join(folder);
     if std::env::var_os("REWRITE_GOLDEN").is_some() {
         drop(std::fs::remove_dir_all(&folder));
-        for (name, text) in &generated {
+        for (name, text) in generated {
             std::fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
             std::fs::write(folder.join(name), text).unwrap();
         }
     }
     let found = contents(&folder);
     let names = |files: &Generated| files.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&found), names(&generated), "in {}", folder.display());
-    for (name, text) in &generated {
+    assert_eq!(names(&found), names(generated), "in {}", folder.display());
+    for (name, text) in generated {
         let same = found[name] == *text;
         assert!(same, "{} is not what wit/ gives; REWRITE_GOLDEN=1 writes it again", folder.join(name).display());
     }

@@ -2,9 +2,8 @@
 //! tables that scripts write.
 
 use std::path::PathBuf;
-use std::process::Command;
 
-use crate::support::{Place, Ran, python, root, scripts};
+use crate::support::{Place, Ran, root, scripts};
 
 fn reference(name: &str) -> PathBuf {
     root().join("tests/reference/tables").join(name)
@@ -111,7 +110,7 @@ fn a_script_writes_tables_below_its_output_folder_only() {
 #[test]
 fn pandas_reads_what_a_script_wrote() {
     let Some(_) = scripts() else { return };
-    let Some(python) = python("pandas, pyarrow") else { return };
+    let Some(python) = crate::support::python("pandas, pyarrow") else { return };
     let place = with_tables(&["people.csv"]);
     let settings = ["output_action: summary_only"];
     for name in ["a.parquet", "a.jsonl", "a.csv"] {
@@ -124,7 +123,7 @@ fn pandas_reads_what_a_script_wrote() {
             pd.testing.assert_frame_equal(a.drop(columns='prediction'), b.drop(columns='prediction'), check_dtype=False)\n\
             np.testing.assert_allclose(a['prediction'], b['prediction'], rtol=1e-6, atol=1e-6)\n";
         let (ours, expected) = (place.at("output").join(name), reference("people.predicted.csv"));
-        let checked = Command::new(&python).args(["-c", check]).arg(ours).arg(expected).output().unwrap();
+        let checked = std::process::Command::new(&python).args(["-c", check]).arg(ours).arg(expected).output().unwrap();
         assert!(checked.status.success(), "{name}: {}", String::from_utf8_lossy(&checked.stderr));
     }
 }

@@ -267,7 +267,7 @@ mod tests {
         let names = |outputs: Vec<Output>| outputs.into_iter().map(|o| (o.index, o.names)).collect::<Vec<_>>();
         assert_eq!(names(results(&both, &[column("label")]).unwrap()), [(0, None)]);
         let scores = tensor(Some("scores"), "float32", &[None, Some(2)]);
-        assert_eq!(names(results(&both, &[scores.clone(), column("label")]).unwrap()), [(1, None), (0, None)]);
+        assert_eq!(names(results(&both, &[scores, column("label")]).unwrap()), [(1, None), (0, None)]);
         let columns = [column("no"), column("yes")];
         let named = names(results(&both[1..], &columns).unwrap());
         assert_eq!(named, [(1, Some(vec!["no".to_owned(), "yes".to_owned()]))]);

@@ -29,7 +29,7 @@ impl Scorer {
                 let instance = script::Instance::start(script, services, output, stop)?;
                 Ok(Instance::Script(Box::new(instance)))
             }
-            Scorer::BuiltIn(scorer) => Ok(Instance::BuiltIn(builtin::Instance::new(scorer, services, stop))),
+            Scorer::BuiltIn(scorer) => Ok(Instance::BuiltIn(Box::new(builtin::Instance::new(scorer, services, stop)))),
         }
     }
 }
@@ -37,7 +37,7 @@ impl Scorer {
 /// One that runs.
 pub(super) enum Instance {
     Script(Box<script::Instance>),
-    BuiltIn(builtin::Instance),
+    BuiltIn(Box<builtin::Instance>),
 }
 
 impl Instance {

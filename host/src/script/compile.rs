@@ -156,6 +156,7 @@ impl Job<'_> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` takes")]
 fn failed(error: std::io::Error) -> ScriptError {
     ScriptError::Compiler(error.to_string())
 }

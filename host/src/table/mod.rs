@@ -178,7 +178,7 @@ pub struct Table {
 }
 
 enum Reader {
-    Csv(csv::CsvReader),
+    Csv(Box<csv::CsvReader>),
     #[cfg(feature = "parquet")]
     Parquet(Box<parquet::ParquetReader>),
 }
@@ -209,7 +209,7 @@ impl Table {
             return Err(TableError::Unknown);
         }
         let (reader, fields) = csv::CsvReader::open(source)?;
-        Ok(Self { reader: Reader::Csv(reader), fields })
+        Ok(Self { reader: Reader::Csv(Box::new(reader)), fields })
     }
 
     /// Its columns.
