@@ -37,6 +37,7 @@ pub(crate) fn learns(files: &[String]) -> Result<Output> {
     Ok(output)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "results of calls are handed over as they come")]
 fn failure<T: Debug, E: Debug>(result: std::result::Result<T, E>) -> String {
     format!("{result:?}")
 }

@@ -12,6 +12,7 @@ fn init() -> Result<String> {
     Ok(context::setting("scenario").unwrap_or_default())
 }
 
+#[expect(clippy::ptr_arg, reason = "the state is what init returned")]
 fn run(scenario: &mut String, mini_batch: &[String]) -> Result<Output> {
     match scenario.as_str() {
         "words" => words(mini_batch),
