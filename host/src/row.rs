@@ -39,6 +39,16 @@ impl Cells {
             Cells::Texts(_) => "texts",
         }
     }
+
+    /// As many values of the same type that mean nothing: what stands in a column whose cells are empty.
+    pub fn blank(&self, len: usize) -> Self {
+        match self {
+            Cells::Booleans(_) => Cells::Booleans(vec![false; len]),
+            Cells::Integers(_) => Cells::Integers(vec![0; len]),
+            Cells::Numbers(_) => Cells::Numbers(vec![0.0; len]),
+            Cells::Texts(_) => Cells::Texts(vec![String::new(); len]),
+        }
+    }
 }
 
 /// One output column.
@@ -50,6 +60,13 @@ pub struct Column {
     pub cells: Cells,
     /// The rows, ascending, whose cell is empty; their entry in `cells` is ignored.
     pub nulls: Vec<u32>,
+}
+
+impl Column {
+    /// Whether all its cells are empty: its type is then whatever whoever made it had to say.
+    pub fn is_blank(&self) -> bool {
+        self.nulls.len() == self.cells.len()
+    }
 }
 
 /// The rows of one mini-batch, column by column, checked.

@@ -8,10 +8,11 @@ pub(crate) mod jsonl;
 #[cfg(feature = "parquet")]
 pub(crate) mod parquet;
 
+use std::borrow::Cow;
 use std::io;
 
 use super::TableError;
-use crate::row::Rows;
+use crate::row::{Cells, Column, Rows};
 
 /// How a table is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +58,8 @@ pub struct Writer<W: io::Write + Send> {
     format: TableFormat,
     to: To<W>,
     /// Name and kind of each column, as the first rows have them.
-    columns: Option<Vec<(String, &'static str)>>,
+    /// The first rows' columns: name, and cells of their type.
+    columns: Option<Vec<(String, Cells)>>,
 }
 
 enum To<W: io::Write + Send> {
@@ -74,13 +76,14 @@ impl<W: io::Write + Send> Writer<W> {
         Self { format, to: To::File(file), columns: None }
     }
 
-    /// Adds rows.
+    /// Adds rows. A column whose cells are all empty fits any type, but in the first rows, where it settles it.
     ///
     /// # Errors
     /// If their columns are not those of the rows before, or the file cannot be written; it is of no use then.
     pub fn write(&mut self, rows: &Rows) -> Result<(), TableError> {
         let is_first = self.columns.is_none();
-        self.admit(rows)?;
+        let rows = self.admit(rows)?;
+        let rows = rows.as_ref();
         let written = match (self.format, std::mem::replace(&mut self.to, To::Broken)) {
             #[cfg(feature = "parquet")]
             (TableFormat::Parquet, To::File(file)) => {
@@ -128,22 +131,31 @@ impl<W: io::Write + Send> Writer<W> {
         }
     }
 
-    fn admit(&mut self, rows: &Rows) -> Result<(), TableError> {
-        let columns = || rows.columns().iter().map(|column| (column.name.as_str(), column.cells.kind()));
+    /// The rows as the table takes them.
+    fn admit<'r>(&mut self, rows: &'r Rows) -> Result<Cow<'r, Rows>, TableError> {
         let Some(known) = &self.columns else {
-            self.columns = Some(columns().map(|(name, kind)| (name.to_owned(), kind)).collect());
-            return Ok(());
+            self.columns = Some(rows.columns().iter().map(|c| (c.name.clone(), c.cells.blank(0))).collect());
+            return Ok(Cow::Borrowed(rows));
         };
         if known.len() != rows.columns().len() {
             let text = format!("{} columns, where the table has {}", rows.columns().len(), known.len());
             return Err(TableError::Rows(text));
         }
-        for ((name, kind), (known_name, known_kind)) in columns().zip(known) {
-            if (name, kind) != (known_name.as_str(), *known_kind) {
+        let fits = |column: &Column, cells: &Cells| column.cells.kind() == cells.kind();
+        for (column, (known_name, cells)) in rows.columns().iter().zip(known) {
+            if column.name != *known_name || !(fits(column, cells) || column.is_blank()) {
+                let (name, kind, known_kind) = (&column.name, column.cells.kind(), cells.kind());
                 let text = format!("column `{name}` of {kind}, where the table has `{known_name}` of {known_kind}");
                 return Err(TableError::Rows(text));
             }
         }
-        Ok(())
+        if rows.columns().iter().zip(known).all(|(column, (_, cells))| fits(column, cells)) {
+            return Ok(Cow::Borrowed(rows));
+        }
+        let retyped = rows.columns().iter().zip(known).map(|(column, (_, cells))| match fits(column, cells) {
+            true => column.clone(),
+            false => Column { cells: cells.blank(rows.len()), ..column.clone() },
+        });
+        Rows::new(retyped.collect(), rows.len()).map(Cow::Owned).map_err(|e| TableError::Rows(e.to_string()))
     }
 }
