@@ -132,6 +132,8 @@ fn a_start_that_fails_ends_the_job_with_its_reason() {
         let Some((_place, ran)) = run(name, 60) else { return };
         assert_eq!(ran.code, 1, "{name}: {}", ran.stderr);
         assert!(ran.stderr.contains("init failed") && ran.stderr.contains(message), "{name}: {}", ran.stderr);
-        assert!(began.elapsed().as_secs_f64() < 5.0, "{name}");
+        // Long before the half minute that a start may take where `limits.init` says nothing: the machine is busy with
+        // other tests, and with compiling the guest.
+        assert!(began.elapsed().as_secs_f64() < 15.0, "{name}");
     }
 }

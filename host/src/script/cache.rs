@@ -39,7 +39,10 @@ impl CompileCache {
         // A cache that cannot be written costs time, not correctness.
         let _ = self.folder.keep(&name, &code);
         // The compiler keeps no pool of instances: what does not fit into this one's is found here.
-        load(engine, &code).map_err(|e| ScriptError::Compile(super::printable(format!("{e:#}").as_bytes())))
+        load(engine, &code).map_err(|error| match Engine::detect_precompiled(&code) {
+            Some(_) => ScriptError::Compile(super::printable(format!("{error:#}").as_bytes())),
+            None => ScriptError::Compiler(format!("its code does not open: {error:#}")),
+        })
     }
 
     #[expect(unsafe_code, reason = "opening compiled code is wasmtime's fast start")]
