@@ -158,6 +158,7 @@ fn memory_is_bounded_and_given_back() {
         harmless("stacks-many"),
         fails("stacks-too-many", "trap", "more files, streams or handles"),
         refused("joins-one-many-times", "limits.tensors"),
+        refused("joins-views", "limits.tensors"),
         // Two instances may hold 2 GiB each, and no more.
         refused("reads-bytes-as-integers", "more than").within("memory: 256MiB, tensors: 2GiB").holding(5 << 30),
         fails("returns-gigabytes", "trap", "limits.output_bytes").within("memory: 1GiB, output_bytes: 64MiB"),

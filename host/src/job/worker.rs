@@ -13,6 +13,7 @@ use super::retry::{Decision, decide};
 use super::runner::Job;
 use super::scorer::Instance;
 use crate::deployment::OutputAction;
+use crate::output;
 use crate::script::{Call, Printed, RunOutput, ScriptError};
 
 /// Bytes of logs that one run of a job keeps: a thousand mini-batches that each print all they may.
@@ -214,7 +215,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if let Some(folder) = &self.folder {
             // What is left is of calls that failed; the whole staging folder goes when the job ends.
-            let _ = std::fs::remove_dir_all(folder);
+            let _ = output::remove_tree(folder);
         }
     }
 }

@@ -137,12 +137,57 @@ pub(super) fn make_folder(path: &Path) -> Result<(), OutputError> {
     }
 }
 
+/// Removes a folder, however deep it is: what a script made can be deeper than a stack or a path may be, so folders further
+/// down are moved up on the way. Links are not followed.
+///
+/// # Errors
+/// If something in it cannot be read or removed.
+pub(crate) fn remove_tree(folder: &Path) -> io::Result<()> {
+    let mut left = Vec::new();
+    empty(folder, |inner| {
+        left.push(inner);
+        Ok(())
+    })?;
+    let mut moved = 0_u64;
+    while let Some(next) = left.pop() {
+        empty(&next, |inner| {
+            // A name that is taken is another folder's, which has files in it.
+            let up = loop {
+                moved += 1;
+                let up = folder.join(format!(".gone-{moved}"));
+                match fs::symlink_metadata(&up) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => break up,
+                    _ => {}
+                }
+            };
+            fs::rename(&inner, &up)?;
+            left.push(up);
+            Ok(())
+        })?;
+        fs::remove_dir(&next)?;
+    }
+    fs::remove_dir(folder)
+}
+
+/// Removes all of a folder but its own folders, which `keep` is given.
+fn empty(folder: &Path, mut keep: impl FnMut(PathBuf) -> io::Result<()>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            keep(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a file, a link, or a folder with all that is in it; links are not followed. It may be gone already.
 pub(super) fn remove(path: &Path) -> Result<(), OutputError> {
     let fail = |source| OutputError::from_io("remove", path, source);
     let Some(kind) = kind(path)? else { return Ok(()) };
     before(&Step::Remove(path)).map_err(fail)?;
-    let removed = if kind.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let removed = if kind.is_dir() { remove_tree(path) } else { fs::remove_file(path) };
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fail(error)),
         _ => Ok(()),

@@ -26,6 +26,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use commit::Output;
+pub(crate) use disk::remove_tree;
 pub use format::Format;
 pub use journal::Counts;
 pub use open::{MadeFolder, Resumed};

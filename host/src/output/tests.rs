@@ -670,3 +670,19 @@ fn groups_keep_up_with_two_thousand_mini_batches_a_second() {
     // The goal is 2,000; a loaded test machine gets a tenth of that for free.
     assert!(rate > 200.0, "{rate}");
 }
+
+#[test]
+fn a_folder_deeper_than_a_stack_or_a_path_is_removed() {
+    let place = tempfile::tempdir().unwrap();
+    let (tree, outer) = (place.path().join("tree"), place.path().join("outer"));
+    fs::create_dir(&tree).unwrap();
+    // From the inside out, since no path reaches so far.
+    for _ in 0..20_000 {
+        fs::create_dir(&outer).unwrap();
+        fs::write(outer.join("file"), "").unwrap();
+        fs::rename(&tree, outer.join("x")).unwrap();
+        fs::rename(&outer, &tree).unwrap();
+    }
+    remove_tree(&tree).unwrap();
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+}

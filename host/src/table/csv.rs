@@ -152,6 +152,8 @@ struct Records {
     rest: std::ops::Range<usize>,
     /// Where in the file the input after `rest` is.
     at: u64,
+    /// Whether the end of the file was told to the parser, as a line's end.
+    is_at_end: bool,
     /// The cells of the record, one after the other.
     bytes: Vec<u8>,
     /// Where each of them ends.
@@ -170,6 +172,7 @@ impl Records {
             input: vec![0; INPUT],
             rest: 0..0,
             at: 0,
+            is_at_end: false,
             bytes: vec![0; 4 << 10],
             ends: vec![0; 64],
             width: 0,
@@ -190,12 +193,17 @@ impl Records {
         let count = self.source.read_at(self.at, &mut self.input)?;
         self.rest = 0..count;
         self.at += count as u64;
+        if count == 0 && !std::mem::replace(&mut self.is_at_end, true) {
+            // The last line may lack it; if a record is still open after it, a quote is.
+            self.input[0] = b'\n';
+            self.rest = 0..1;
+        }
         Ok(())
     }
 
     /// Back to the first row.
     fn rewind(&mut self) -> Result<(), TableError> {
-        (self.at, self.rest, self.row) = (0, 0..0, 0);
+        (self.at, self.rest, self.row, self.is_at_end) = (0, 0..0, 0, false);
         self.parser = parser(self.delimiter);
         self.fill()?;
         self.read()?;
@@ -225,6 +233,10 @@ impl Records {
         loop {
             if self.rest.is_empty() {
                 self.fill()?;
+                if self.rest.is_empty() && (bytes > 0 || cells > 0) {
+                    let reason = format!("a quote in row {} is never closed", self.row + 1);
+                    return Err(TableError::Damaged { format: "CSV", reason });
+                }
             }
             let input = &self.input[self.rest.clone()];
             let (result, read, written, ended) =

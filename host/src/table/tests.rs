@@ -245,6 +245,25 @@ fn rows_of_other_columns_are_refused() {
     assert!(TableFormat::of("a.xlsx").is_err() && TableFormat::of("csv").is_err());
 }
 
+#[test]
+fn a_quote_that_is_never_closed_is_an_error_and_swallows_no_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.csv");
+    for (text, expected) in [
+        ("x,n\n1,a\n2,\"b\n3,c\n4,d\n", Some("a quote in row 2 is never closed")),
+        ("x,n\n1,\"", Some("a quote in row 1 is never closed")),
+        ("x,\"n\n1,2\n", Some("never closed")),
+        ("x,n\n1,\"a\nb\"\n2,c", None),
+        ("x,n\n1,\"a\"\"\"", None),
+        ("x,n\r\n1,a\r", None),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let error = read(&path, 9).err().map(|error| error.to_string()).unwrap_or_default();
+        assert_eq!(error.is_empty(), expected.is_none(), "{text:?}: {error}");
+        assert!(error.contains(expected.unwrap_or_default()), "{text:?}: {error}");
+    }
+}
+
 /// Every way to cut a file off, and bits turned at random: rows or an error come, and nothing else.
 #[test]
 fn damaged_files_never_panic() {

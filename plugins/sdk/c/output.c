@@ -59,8 +59,10 @@ bool sh_columns_until_null(sh_output *output, ...) {
     size_t count = 0;
     va_list given;
     va_start(given, output);
-    for (const char *name; (name = va_arg(given, const char *)) && count < 256;) names[count++] = name;
+    const char *name;
+    while ((name = va_arg(given, const char *)) && count < 256) names[count++] = name;
     va_end(given);
+    if (name) return sh_fail("more than 256 columns; name them with sh_columns_of");
     return sh_columns_of(output, names, count);
 }
 
@@ -84,8 +86,10 @@ bool sh_row_until_no_more(sh_output *output, ...) {
     size_t count = 0;
     va_list given;
     va_start(given, output);
-    for (sh_cell cell; (cell = va_arg(given, sh_cell)).kind != SH_NO_MORE && count < 256;) cells[count++] = cell;
+    sh_cell cell;
+    while ((cell = va_arg(given, sh_cell)).kind != SH_NO_MORE && count < 256) cells[count++] = cell;
     va_end(given);
+    if (cell.kind != SH_NO_MORE) return sh_fail("more than 256 values in a row; hand them over with sh_row_of");
     return sh_row_of(output, cells, count);
 }
 

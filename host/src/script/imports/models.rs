@@ -166,7 +166,7 @@ fn inside(folder: &Path, path: &Path) -> Result<PathBuf, InferError> {
 }
 
 /// No operating system here opens a longer path, and no error should repeat it.
-const MAX_PATH_BYTES: usize = 4096;
+pub(super) const MAX_PATH_BYTES: usize = 4096;
 
 /// An open model that a script holds.
 pub struct HostModel(Session);
@@ -302,6 +302,9 @@ impl Methods for State {
 pub(super) fn in_order<T>(ports: &[Port], given: Vec<(String, T)>) -> Result<Vec<T>, String> {
     let mut by_name = HashMap::new();
     for (name, value) in given {
+        if name.len() > MAX_PATH_BYTES {
+            return Err(format!("an input's name of {} bytes; at most {MAX_PATH_BYTES} are taken", name.len()));
+        }
         let known: Vec<_> = ports.iter().map(|port| port.name.as_str()).collect();
         if !known.contains(&name.as_str()) {
             return Err(format!("the model has no input `{name}`; it has `{}`", known.join("`, `")));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use wasmtime::component::Resource;
 
-use super::models::in_order;
+use super::models::{MAX_PATH_BYTES, in_order};
 use super::{HostTensor, guest_size, size};
 use crate::infer::session::Session;
 use crate::infer::{InferError, check_inputs};
@@ -86,6 +86,10 @@ impl State {
     }
 
     async fn open_named(&mut self, name: String) -> wasmtime::Result<Result<NnGraph, NnError>> {
+        if name.len() > MAX_PATH_BYTES {
+            let reason = format!("a name of {} bytes; at most {MAX_PATH_BYTES} are taken", name.len());
+            return Ok(Err(NnError { code: ErrorCode::NotFound, reason }));
+        }
         let services = Arc::clone(&self.services);
         let open = move || {
             let found = services.models.find_named(&name);

@@ -13,6 +13,7 @@ use cap_std::fs::Dir;
 use tempfile::TempPath;
 use wasmtime::component::Resource;
 
+use super::models::MAX_PATH_BYTES;
 use super::tensors::compute;
 use super::{HostTensor, guest_size, permanent, size};
 use crate::fault;
@@ -233,6 +234,9 @@ fn guest_column(column: &crate::row::Column) -> GuestColumn {
 
 impl WriterMethods for State {
     async fn create(&mut self, file: String) -> Answered<Resource<HostWriter>> {
+        if file.len() > MAX_PATH_BYTES {
+            return Ok(Err(permanent(format!("a path of {} bytes; at most {MAX_PATH_BYTES} are taken", file.len()))));
+        }
         let shown = printable(file.as_bytes());
         let Some(folder) = self.output.clone() else {
             let reason = format!(

@@ -203,6 +203,14 @@ impl State {
             Ok(parts) => parts,
             Err(failure) => return Ok(Err(failure)),
         };
+        if let [only] = handles {
+            // What is made of one part shares its memory, perhaps as a view of more: it counts for as long.
+            let held = self.things.get(only)?.held();
+            return match join(&parts) {
+                Ok(tensor) => Ok(Ok(self.things.push(HostTensor::ready(tensor, held))?)),
+                Err(error) => Ok(Err(error.into())),
+            };
+        }
         // Counted before it is made, since a guest can name one tensor many times.
         let bytes = parts.iter().map(Tensor::byte_len).fold(0, usize::saturating_add);
         match self.tensors.take(bytes) {
@@ -294,7 +302,14 @@ impl Methods for State {
         if rows.saturating_mul(width.min(size(k)).max(1)) > MAX_TOP {
             return Ok(Err(permanent(format!("the {k} largest of {rows} rows are more than {MAX_TOP} entries"))));
         }
-        let found = match compute(tensor.len() > LARGE, move || tensor.top(size(k))).await {
+        // All of it as floats, and a row's places in order; counted until the work has ended, wait or no wait.
+        let bytes = tensor.len().saturating_mul(4).saturating_add(width.saturating_mul(8));
+        let held = match self.tensors.take(bytes) {
+            Ok(held) => held,
+            Err(reason) => return Ok(Err(permanent(reason))),
+        };
+        let work = move || (tensor.top(size(k)), drop(held)).0;
+        let found = match compute(bytes / 4 > LARGE, work).await {
             Ok(found) => found,
             Err(failure) => return Ok(Err(failure)),
         };

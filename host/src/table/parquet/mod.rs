@@ -28,7 +28,7 @@ const MAX_FOOTER: usize = 16 << 20;
 const MAX_PAGES: usize = 512 << 20;
 
 /// What they may take in any case.
-const MIN_PAGES: usize = 1 << 20;
+const MIN_PAGES: usize = 16 << 20;
 
 /// Rows decoded at a time, unless they are long.
 const CHUNK_ROWS: usize = 1024;

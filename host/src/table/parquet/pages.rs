@@ -21,8 +21,8 @@ const MAX_PAGE: usize = 64 << 20;
 /// Bytes in which a page's header is looked for. It may hold a column's smallest and largest value.
 const HEADERS: [usize; 3] = [4 << 10, 64 << 10, 1 << 20];
 
-/// What a decoded entry of a dictionary takes at most, beside its page.
-const ENTRY: usize = 32;
+/// What a decoded text of a dictionary takes, beside its page; a number takes what it takes there.
+const TEXT: usize = 32;
 
 type Result<T> = std::result::Result<T, ParquetError>;
 
@@ -233,7 +233,8 @@ impl Pages {
         if values as usize > bytes.len() / self.width {
             return Err(damaged("a dictionary says to have more values than fit into it"));
         }
-        let more = self.budget.take(values as usize * ENTRY)?;
+        let is_text = matches!(self.physical, Physical::BYTE_ARRAY | Physical::FIXED_LEN_BYTE_ARRAY);
+        let more = self.budget.take((values as usize).saturating_mul(if is_text { TEXT } else { self.width }))?;
         held.bytes += more.bytes;
         std::mem::forget(more);
         Ok(Page::DictionaryPage { buf: counted(bytes, held), num_values: values, encoding, is_sorted: false })

@@ -42,7 +42,8 @@ class Output:
         """Adds a row: one value per column."""
         if not isinstance(row, (tuple, list)) or len(row) != len(self._names):
             raise ValueError(f"a row must be a tuple or a list, one value per column, {len(self._names)} of them: {row!r}")
-        self._rows.append(row)
+        # A copy: the list may be filled anew for the next row.
+        self._rows.append(tuple(row))
 
     def append(self, columns: Mapping[str, Sequence[Cell]]) -> None:
         """Adds rows as columns of one length, with the names of those before; the first give the output its names."""

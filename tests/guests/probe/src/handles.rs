@@ -26,6 +26,7 @@ pub(crate) fn behave(probe: &mut Probe, behave: &str, files: &[String]) -> Resul
         "stacks-too-many" => stacks_many(1_000_000)?,
         "joins-one-many-times" => return Err(format!("{}", joins_one_many_times()?).into()),
         "takes-the-top-of-much" => return Err(format!("{}", takes_the_top_of_much()?).into()),
+        "joins-views" => return Err(format!("{} views", joins_views()?).into()),
         "reads-bytes-as-integers" => return Err(format!("{} integers", reads_bytes_as_integers()?).into()),
         "keeps-tensors" => return keeps_tensors(probe, files).map(Some),
         "keeps-images" => return keeps_images(probe, files).map(Some),
@@ -98,6 +99,15 @@ fn takes_the_top_of_much() -> Result<usize> {
     let all = concatenate(&parts)?;
     // Each takes the host a second or more: the deadline comes in the middle of one.
     (0..1000).map(|_| Ok(all.top(300_000)?.indices.len())).sum()
+}
+
+/// Views of a little that keep much alive.
+fn joins_views() -> Result<usize> {
+    let views = (0..64).map(|_| {
+        let whole = Tensor::from_bytes(&[8 << 20], &vec![1; 8 << 20])?;
+        concatenate(&[&whole.slice(0, 1)?])
+    });
+    Ok(views.collect::<Result<Vec<_>>>()?.len())
 }
 
 /// Eight bytes on the host, and in the script's memory, for each that is held.
