@@ -33,6 +33,8 @@ pub(super) fn find(file: &Path) -> Result<Option<Labels>, BuiltInError> {
     if text.len() as u64 > MAX_BYTES {
         return Err(fail(format!("they take more than the {MAX_BYTES} bytes allowed")));
     }
+    // Some editors begin a file with a mark of its byte order.
+    let text = text.trim_start_matches('\u{feff}');
     let names = text.trim_end().lines().map(|line| line.trim().to_owned()).collect();
     Ok(Some(Labels { path, names }))
 }

@@ -22,6 +22,22 @@ export function fileName(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
 }
 
+/**
+ * The names of an object's columns. JavaScript puts those that are whole numbers first, wherever they were written: among
+ * others they are refused, since columns would change places.
+ */
+export function namesOf(columns: object): string[] {
+  const names = Object.keys(columns);
+  const isNumber = (name: string) => /^(0|[1-9][0-9]*)$/.test(name);
+  const number = names.find(isNumber);
+  if (number !== undefined && !names.every(isNumber)) {
+    throw new TypeError(
+      `a column named ${number} loses its place in an object; take batch.column, and new Output([names]) with push`,
+    );
+  }
+  return names;
+}
+
 const isNames = (columns: Columns): columns is readonly string[] => Array.isArray(columns);
 
 /** The rows of one mini-batch, and its failed files. */
@@ -33,7 +49,9 @@ export class Output {
 
   /** No rows yet, with these columns. */
   constructor(columns: Columns) {
-    const said: [string, Kind?][] = isNames(columns) ? columns.map((name) => [name]) : Object.entries(columns);
+    const said: [string, Kind?][] = isNames(columns)
+      ? columns.map((name) => [name])
+      : namesOf(columns).map((name) => [name, columns[name]]);
     this.#names = said.map(([name]) => name);
     this.#kinds = said.map(([, kind]) => kind);
     this.#columns = said.map(() => []);
@@ -52,7 +70,7 @@ export class Output {
    * says what they hold.
    */
   append(columns: Readonly<Record<string, readonly Cell[]>>, kinds: Readonly<Record<string, Kind>> = {}): void {
-    const names = Object.keys(columns);
+    const names = namesOf(columns);
     const cells = Object.values(columns);
     if (new Set(cells.map((column) => column.length)).size > 1) throw new TypeError("the columns are not of one length");
     if (this.#names.length === 0) {
@@ -142,7 +160,7 @@ export function fromReturned(returned: unknown): Output {
   let names: string[];
   let rows: Row[];
   if (returned.length > 0 && returned.every(isObject)) {
-    names = [...new Set(returned.flatMap((row) => Object.keys(row)))];
+    names = [...new Set(returned.flatMap((row) => namesOf(row)))];
     rows = returned.map((row) => names.map((name) => row[name]));
   } else {
     rows = returned.map((row) => (Array.isArray(row) ? row : [row]));

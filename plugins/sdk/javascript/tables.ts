@@ -3,7 +3,7 @@
 import type * as contract from "scorehost:script/types@0.2.0";
 import * as host from "scorehost:script/tables@0.2.0";
 import { call, counted, size, text } from "./failures";
-import { attempt, type Cell, column, type Kind, Output } from "./output";
+import { attempt, type Cell, column, type Kind, namesOf, Output } from "./output";
 import { exact, Tensor } from "./tensors";
 
 /** A column of a table. */
@@ -23,7 +23,9 @@ export class Batch {
 
   /** Every column by name; an empty cell is `null`. */
   columns(): Record<string, Cell[]> {
-    return Object.fromEntries(call(() => this.handle.columns()).map((column) => [column.name, cells(column)]));
+    const columns = Object.fromEntries(call(() => this.handle.columns()).map((column) => [column.name, cells(column)]));
+    namesOf(columns);
+    return columns;
   }
 
   /** One column; an empty cell is `null`. */
@@ -109,7 +111,7 @@ export class Writer {
 
   /** Further rows: columns of one length, with the names and types of the first. */
   write(columns: Readonly<Record<string, readonly Cell[]>>): void {
-    const typed = Object.entries(columns).map(([name, cells]) => column(name, cells, this.#kinds[name]));
+    const typed = namesOf(columns).map((name) => column(name, columns[name]!, this.#kinds[name]));
     call(() => this.handle.write(typed));
   }
 

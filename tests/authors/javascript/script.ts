@@ -47,6 +47,7 @@ const BEHAVIOURS: Record<string, (miniBatch: string[]) => unknown> = {
   plain_values: (miniBatch) => miniBatch.map((_, index) => BigInt(index)),
   dicts: (miniBatch) =>
     miniBatch.map((file, index) => ({ file: fileName(file), [index % 2 ? "odd" : "even"]: BigInt(index) })),
+  whole_numbers: (miniBatch) => miniBatch.map((file) => ({ file: fileName(file), 2: "second", 1: "first" })),
   mixed: (miniBatch) => [1, "one", ...miniBatch.slice(2)],
   kinds(miniBatch) {
     const output = new Output({

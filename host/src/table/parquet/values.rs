@@ -249,7 +249,8 @@ impl Decoded {
                 integers(read(reader, rows, levels)?, is_text, conversion, levels)?
             }
             ColumnReader::Int96ColumnReader(reader) => {
-                let values = read(reader, rows, levels)?.iter().map(parquet::data_type::Int96::to_nanos).collect();
+                let values = read(reader, rows, levels)?;
+                let values = each(&values, levels, |value| nanoseconds(value.data()))?;
                 integers(values, is_text, conversion, levels)?
             }
             ColumnReader::FloatColumnReader(reader) => {
@@ -342,6 +343,16 @@ fn utf8(value: &ByteArray) -> String {
     str::from_utf8(value.data()).expect("it was checked when it was decoded; this is a bug").to_owned()
 }
 
+/// The old form of a timestamp: nanoseconds of the day in two words, and the Julian day. In 64 bits, nanoseconds reach from
+/// 1677 to 2262.
+fn nanoseconds(words: &[u32]) -> Result<i64, String> {
+    let &[low, high, day] = words else { return Err("it is no timestamp of 96 bits".into()) };
+    let of_day = i128::from(u64::from(high) << 32 | u64::from(low));
+    let days = i128::from(day) - 2_440_588;
+    i64::try_from(days * 86_400_000_000_000 + of_day)
+        .map_err(|_| "it is a timestamp before 1677 or after 2262, which 96 bits hold and nanoseconds do not".into())
+}
+
 fn integers(values: Vec<i64>, is_text: bool, conversion: Conversion, levels: &[i16]) -> Result<Values, DecodeError> {
     if is_text {
         return Ok(Values::Texts(each(&values, levels, |&value| conversion.text(value))?));
@@ -429,6 +440,21 @@ mod tests {
         }
         date(i32::MIN.into());
         date(i32::MAX.into());
+    }
+
+    #[test]
+    fn timestamps_of_96_bits_are_exact_or_refused() {
+        let (noon, epoch) = (43_200_000_000_000_u64, 2_440_588);
+        let words = |of_day: u64, day: u32| {
+            [u32::try_from(of_day & 0xffff_ffff).unwrap(), u32::try_from(of_day >> 32).unwrap(), day]
+        };
+        assert_eq!(nanoseconds(&words(0, epoch)), Ok(0));
+        assert_eq!(nanoseconds(&words(noon, epoch + 1)), Ok(129_600_000_000_000));
+        assert_eq!(nanoseconds(&words(noon, epoch - 1)), Ok(-43_200_000_000_000));
+        // 9999-12-31 and 0001-01-01, which stand for never.
+        for day in [5_373_484, 1_721_426, u32::MAX, 0] {
+            assert!(nanoseconds(&words(0, day)).is_err(), "{day}");
+        }
     }
 
     #[test]
