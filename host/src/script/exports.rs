@@ -33,9 +33,21 @@ pub(super) fn check(engine: &wasmtime::Engine, script: &ComponentInstance, contr
 }
 
 fn function(func: &ComponentFunc) -> String {
-    let parameters: Vec<_> = func.params().map(|(_, ty)| shown(&ty, 0)).collect();
-    let results: Vec<_> = func.results().map(|ty| format!(" -> {}", shown(&ty, 0))).collect();
-    format!("func({}){}", parameters.join(", "), results.concat())
+    let mut text = Text(String::new());
+    text.add("func(");
+    for (index, (_, ty)) in func.params().enumerate() {
+        text.separate(index);
+        text.show(&ty, 0);
+        if text.is_full() {
+            break;
+        }
+    }
+    text.add(")");
+    if let Some(ty) = func.results().next() {
+        text.add(" -> ");
+        text.show(&ty, 0);
+    }
+    text.0
 }
 
 /// Longer than the contract's longest, and short enough to be read.
@@ -44,34 +56,83 @@ const MAX_SHOWN_BYTES: usize = 500;
 /// Deeper than the contract's types, and shallow enough that a refusal stays readable.
 const MAX_DEPTH: usize = 6;
 
-/// A type as WIT writes it, its name left out.
-fn shown(ty: &Type, depth: usize) -> String {
-    if depth > MAX_DEPTH {
-        return "…".to_owned();
+/// A type as WIT writes it, its name left out. It grows to little more than is shown, whatever names and numbers of fields
+/// a component brings.
+struct Text(String);
+
+impl Text {
+    fn is_full(&self) -> bool {
+        self.0.len() > MAX_SHOWN_BYTES
     }
-    let inner = |ty: &Type| shown(ty, depth + 1);
-    let or_nothing = |ty: Option<Type>| ty.map_or_else(|| "_".to_owned(), |ty| inner(&ty));
-    match ty {
-        Type::Bool => "bool".to_owned(),
-        Type::S64 => "s64".to_owned(),
-        Type::U32 => "u32".to_owned(),
-        Type::Float64 => "f64".to_owned(),
-        Type::String => "string".to_owned(),
-        Type::List(list) => format!("list<{}>", inner(&list.ty())),
-        Type::Record(record) => {
-            let fields = record.fields().take(MAX_PARTS).map(|field| format!("{}: {}", field.name, inner(&field.ty)));
-            format!("record{{{}}}", fields.collect::<Vec<_>>().join(", "))
+
+    fn add(&mut self, text: &str) {
+        let room = (MAX_SHOWN_BYTES + 4).saturating_sub(self.0.len());
+        self.0.push_str(&text[..text.floor_char_boundary(room)]);
+    }
+
+    fn separate(&mut self, index: usize) {
+        if index > 0 {
+            self.add(", ");
         }
-        Type::Variant(variant) => {
-            let case = |name: &str, ty: Option<Type>| match ty {
-                Some(ty) => format!("{name}({})", inner(&ty)),
-                None => name.to_owned(),
-            };
-            let cases = variant.cases().take(MAX_PARTS).map(|part| case(part.name, part.ty));
-            format!("variant{{{}}}", cases.collect::<Vec<_>>().join(", "))
+    }
+
+    fn show(&mut self, ty: &Type, depth: usize) {
+        if self.is_full() {
+            return;
         }
-        Type::Result(result) => format!("result<{}, {}>", or_nothing(result.ok()), or_nothing(result.err())),
-        _ => "another type".to_owned(),
+        if depth > MAX_DEPTH {
+            return self.add("…");
+        }
+        match ty {
+            Type::Bool => self.add("bool"),
+            Type::S64 => self.add("s64"),
+            Type::U32 => self.add("u32"),
+            Type::Float64 => self.add("f64"),
+            Type::String => self.add("string"),
+            Type::List(list) => {
+                self.add("list<");
+                self.show(&list.ty(), depth + 1);
+                self.add(">");
+            }
+            Type::Record(record) => {
+                self.add("record{");
+                for (index, field) in record.fields().take(MAX_PARTS).enumerate() {
+                    self.separate(index);
+                    self.add(field.name);
+                    self.add(": ");
+                    self.show(&field.ty, depth + 1);
+                }
+                self.add("}");
+            }
+            Type::Variant(variant) => {
+                self.add("variant{");
+                for (index, case) in variant.cases().take(MAX_PARTS).enumerate() {
+                    self.separate(index);
+                    self.add(case.name);
+                    if let Some(ty) = case.ty {
+                        self.add("(");
+                        self.show(&ty, depth + 1);
+                        self.add(")");
+                    }
+                }
+                self.add("}");
+            }
+            Type::Result(result) => {
+                self.add("result<");
+                self.show_or_nothing(result.ok(), depth);
+                self.add(", ");
+                self.show_or_nothing(result.err(), depth);
+                self.add(">");
+            }
+            _ => self.add("another type"),
+        }
+    }
+
+    fn show_or_nothing(&mut self, ty: Option<Type>, depth: usize) {
+        match ty {
+            Some(ty) => self.show(&ty, depth + 1),
+            None => self.add("_"),
+        }
     }
 }
 
