@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use scorehost::child::ChildLimits;
 use scorehost::fault::Fault;
-use scorehost::script::{CompileCache, CompileLimits, Compiler, Engine, Script, ScriptError};
+use scorehost::script::{CompileCache, Compiler, Engine, Script, ScriptError};
 use wasm_encoder::{
     BlockType, CodeSection, Component, Function, FunctionSection, Instruction, Module, ModuleSection, TypeSection,
     ValType,
@@ -11,7 +12,7 @@ use wasm_encoder::{
 
 use crate::support::{Place, scorehost, scripts};
 
-const GENEROUS: CompileLimits = CompileLimits { seconds: 120, mib: 4096 };
+const GENEROUS: ChildLimits = ChildLimits { seconds: 120, mib: 4096 };
 
 /// A component that holds a module of these functions, and does nothing with it.
 fn component(bodies: impl Iterator<Item = Function>) -> Vec<u8> {
@@ -56,13 +57,13 @@ fn tangle(depth: u32, locals: u32) -> Function {
     body
 }
 
-fn compile(program: &str, limits: CompileLimits, wasm: &[u8]) -> Result<Script, ScriptError> {
+fn compile(program: &str, limits: ChildLimits, wasm: &[u8]) -> Result<Script, ScriptError> {
     let compiler = Compiler::child(program.into(), limits);
     Script::compile(&Engine::new().unwrap(), &CompileCache::none(compiler), wasm)
 }
 
 /// The component is refused by the command's own compiler; with its text and the time it took.
-fn refused(limits: CompileLimits, wasm: &[u8]) -> (String, Duration) {
+fn refused(limits: ChildLimits, wasm: &[u8]) -> (String, Duration) {
     let began = Instant::now();
     let error = compile(env!("CARGO_BIN_EXE_scorehost"), limits, wasm).err().unwrap();
     assert_eq!((error.fault(), error.kind()), (Fault::Caller, "refused"), "{error}");
@@ -72,9 +73,9 @@ fn refused(limits: CompileLimits, wasm: &[u8]) -> (String, Duration) {
 #[test]
 fn a_component_that_compiles_for_long_is_stopped_in_time() {
     let bomb = component((0..64).map(|_| tangle(400, 4000)));
-    let (text, took) = refused(CompileLimits { seconds: 1, mib: 4096 }, &bomb);
+    let (text, took) = refused(ChildLimits { seconds: 1, mib: 4096 }, &bomb);
     assert!(
-        text.starts_with("the script does not compile within 1 s and 4096 MiB of memory: it was stopped"),
+        text.starts_with("the script does not compile within 1 s and 4096 MiB of memory: the compiler was stopped"),
         "{text}"
     );
     assert!(text.contains("\nhint: ") && text.contains("SCOREHOST_COMPILE_SECONDS"), "{text}");
@@ -85,7 +86,7 @@ fn a_component_that_compiles_for_long_is_stopped_in_time() {
 #[test]
 fn a_component_that_takes_much_memory_ends_its_compiler_and_nothing_else() {
     let bomb = component((0..256).map(|_| tangle(400, 4000)));
-    let (text, _) = refused(CompileLimits { seconds: 120, mib: 160 }, &bomb);
+    let (text, _) = refused(ChildLimits { seconds: 120, mib: 160 }, &bomb);
     assert!(text.starts_with("the script does not compile within 120 s and 160 MiB of memory: the compiler"), "{text}");
 }
 

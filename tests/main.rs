@@ -18,6 +18,7 @@ mod contract;
 mod durability;
 mod languages;
 mod misbehaviour;
+mod models;
 mod nn;
 mod numbers;
 mod output;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// Each module with the modules that it may name.
-const MAY_NAME: [(&str, &[&str]); 17] = [
+const MAY_NAME: [(&str, &[&str]); 18] = [
     (
         "cli",
         &[
@@ -17,6 +17,9 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
             "output",
             "project",
             "script",
+            "child",
+            "cache",
+            "child",
             "confine",
             "fault",
             "vision",
@@ -42,17 +45,18 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
     ),
     ("job", &["deployment", "builtin", "script", "output", "store", "row", "confine", "fault"]),
     ("builtin", &["deployment", "script", "vision", "infer", "table", "tensor", "row", "fault"]),
-    ("script", &["vision", "infer", "table", "tensor", "row", "cache", "confine", "fault"]),
+    ("script", &["vision", "infer", "table", "tensor", "row", "cache", "child", "confine", "fault"]),
     ("deployment", &["tensor", "row", "fault"]),
     ("output", &["table", "tensor", "row", "fault"]),
     ("vision", &["tensor", "row", "fault"]),
-    ("infer", &["tensor", "row", "cache", "fault"]),
+    ("infer", &["tensor", "row", "cache", "child", "confine", "fault"]),
     ("store", &["tensor", "row", "fault"]),
     ("project", &["cache", "fault"]),
     ("table", &["tensor", "row", "fault"]),
     ("tensor", &[]),
     ("row", &[]),
     ("cache", &[]),
+    ("child", &[]),
     ("confine", &["fault"]),
     ("fault", &[]),
 ];

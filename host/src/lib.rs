@@ -21,7 +21,8 @@
 //! [`service`] holds the verbs that callers use; [`job`] runs; [`script`] is the sandbox, the only home of wasmtime,
 //! and [`builtin`] scores where there is no script; [`deployment`], [`vision`], [`infer`], [`output`], [`store`] and
 //! [`project`], which makes and builds script projects, are leaves that never name each other; [`table`] has the formats
-//! that scripts and the output share; [`tensor`], [`row`] and [`fault`] are the words of all. Dependencies point
+//! that scripts and the output share; [`child`] does a stranger's work in another process; [`tensor`], [`row`] and [`fault`]
+//! are the words of all. Dependencies point
 //! downwards only.
 
 pub mod service;
@@ -41,6 +42,7 @@ pub mod vision;
 pub mod table;
 
 pub mod cache;
+pub mod child;
 pub mod confine;
 pub mod fault;
 pub mod row;

@@ -7,7 +7,7 @@ use clap::Args;
 use scorehost::infer::{Port, element_name, shape_text};
 use scorehost::service::{self, DeploymentFacts, ModelFacts, ScriptFacts};
 
-use super::{COMPLETED, NamedArgs, compiler, say};
+use super::{COMPLETED, NamedArgs, compiler, model_trial, say};
 
 #[derive(Args)]
 pub(crate) struct CheckArgs {
@@ -24,7 +24,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     let is_deployment =
         args.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("yml") || e.eq_ignore_ascii_case("yaml"));
     if is_deployment {
-        let facts = service::check_deployment(&args.path, &args.named.named(), &compiler()?)?;
+        let facts = service::check_deployment(&args.path, &args.named.named(), &compiler()?, &model_trial()?)?;
         if args.json {
             say!("{}", serde_json::to_string_pretty(&facts).context("the facts are not JSON")?);
         } else {

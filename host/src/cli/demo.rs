@@ -12,7 +12,7 @@ use scorehost::service::RunRequest;
 
 use super::gallery::{self, Row};
 use super::run::{code_of, print_summary, shown, watched};
-use super::{DeviceName, NamedArgs, compiler, note, say};
+use super::{DeviceName, NamedArgs, compiler, model_trial, note, say};
 
 #[derive(Args)]
 pub(crate) struct DemoArgs {
@@ -42,6 +42,7 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<u8> {
         named: args.named.named(),
         existing: Existing::Overwrite,
         compiler: compiler()?,
+        trial: model_trial()?,
         confine: Confine::Auto,
     };
     let labels = gallery::read_labels(&demo.join("model").join("resnet14v2-shapes.labels.txt"))?;

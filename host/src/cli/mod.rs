@@ -12,17 +12,20 @@ mod report;
 mod run;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use scorehost::cache::Private;
+use scorehost::child::{self, ChildLimits};
 use scorehost::confine::Confine;
 use scorehost::fault::Fault;
 use scorehost::infer::Precision;
 use scorehost::infer::device::{Device, Named};
+use scorehost::infer::trial::{self, Trial};
+use scorehost::script::Compiler;
 use scorehost::script::compile;
-use scorehost::script::{CompileLimits, Compiler};
 use scorehost::service::ServiceError;
 
 /// Scores folders of files with sandboxed WebAssembly scripts.
@@ -51,7 +54,15 @@ enum Verb {
     Demo(demo::DemoArgs),
     /// What `run` and `check` start to compile a script: a component on stdin, code on stdout
     #[command(name = compile::VERB, hide = true)]
-    Compile(CompileArgs),
+    Compile(LimitArgs),
+    /// What `run` and `check` start to open a model for the first time: a model on stdin
+    #[command(name = trial::VERB, hide = true)]
+    TryModel {
+        #[arg(long)]
+        onnxruntime: Option<PathBuf>,
+        #[command(flatten)]
+        limits: LimitArgs,
+    },
 }
 
 /// What is named beside the device.
@@ -79,21 +90,33 @@ impl NamedArgs {
 }
 
 #[derive(Args)]
-struct CompileArgs {
+struct LimitArgs {
     seconds: u32,
     mib: u32,
 }
 
-/// This very program, in a process of its own: also where its file was replaced since it was started.
+impl From<LimitArgs> for ChildLimits {
+    fn from(LimitArgs { seconds, mib }: LimitArgs) -> Self {
+        Self { seconds, mib }
+    }
+}
+
 fn compiler() -> anyhow::Result<Compiler> {
-    let standard = CompileLimits::default();
-    let limits = CompileLimits {
+    let standard = compile::STANDARD_LIMITS;
+    let limits = ChildLimits {
         seconds: limit("SCOREHOST_COMPILE_SECONDS", standard.seconds)?,
         mib: limit("SCOREHOST_COMPILE_MIB", standard.mib)?,
     };
-    let itself = Path::new("/proc/self/exe");
-    let program = if itself.exists() { itself.to_owned() } else { std::env::current_exe()? };
-    Ok(Compiler::child(program, limits))
+    Ok(Compiler::child(child::this_program()?, limits))
+}
+
+fn model_trial() -> anyhow::Result<Trial> {
+    let standard = trial::STANDARD_LIMITS;
+    let limits = ChildLimits {
+        seconds: limit("SCOREHOST_MODEL_SECONDS", standard.seconds)?,
+        mib: limit("SCOREHOST_MODEL_MIB", standard.mib)?,
+    };
+    Ok(Trial::child(child::this_program()?, limits, Private::of_user(trial::CACHE)))
 }
 
 fn limit(variable: &str, standard: u32) -> anyhow::Result<u32> {
@@ -174,7 +197,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::Devices(args) => devices::devices(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::demo(&args),
-        Verb::Compile(CompileArgs { seconds, mib }) => Ok(compile::compile_stdin(&CompileLimits { seconds, mib })),
+        Verb::Compile(limits) => Ok(compile::compile_stdin(&limits.into())),
+        Verb::TryModel { onnxruntime, limits } => Ok(trial::try_stdin(onnxruntime.as_deref(), &limits.into())),
     };
     match done {
         Ok(code) => code.into(),

@@ -12,7 +12,7 @@ use scorehost::service::{self, Event, Outcome, RunRequest};
 
 use super::gallery;
 use super::progress::Watcher;
-use super::{COMPLETED, ConfineName, DeviceName, FAILED, INTERRUPTED, NamedArgs, compiler, note, say};
+use super::{COMPLETED, ConfineName, DeviceName, FAILED, INTERRUPTED, NamedArgs, compiler, model_trial, note, say};
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
@@ -75,6 +75,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
             _ => Existing::Refuse,
         },
         compiler: compiler()?,
+        trial: model_trial()?,
         confine: args.confine.into(),
     };
     // Read first: a job should not run for hours before it finds no labels.

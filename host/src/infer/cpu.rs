@@ -42,7 +42,13 @@ impl Backend for Cpu {
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn Model>, InferError> {
-        let bytes = read_model(path)?;
+        self.read(path, read_model(path)?)
+    }
+}
+
+impl Cpu {
+    /// Opens the model that these bytes are; `path` is for errors.
+    pub(super) fn read(&self, path: &Path, bytes: Vec<u8>) -> Result<Box<dyn Model>, InferError> {
         sound::check(&bytes).map_err(|reason| InferError::Invalid { path: path.into(), reason })?;
         let guarded = std::panic::catch_unwind(|| {
             // Packed weights cost memory once, and are a fifth faster by row.

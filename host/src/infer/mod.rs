@@ -18,7 +18,8 @@ mod rows;
 #[cfg(test)]
 mod samples;
 pub mod session;
-mod sound;
+pub mod sound;
+pub mod trial;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -131,6 +132,14 @@ pub enum InferError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An engine does not come to an end with the file.
+    #[error("`{path}` does not open {reason}")]
+    Exhausting {
+        /// Which file.
+        path: PathBuf,
+        /// Within what, how that ended, and the cure.
+        reason: String,
+    },
     /// The model needs what the backend does not have.
     #[error("{backend} cannot run node `{node}` ({operation}): {reason}")]
     Unsupported {
@@ -172,6 +181,7 @@ impl InferError {
         match self {
             InferError::Read { .. }
             | InferError::Invalid { .. }
+            | InferError::Exhausting { .. }
             | InferError::Unsupported { .. }
             | InferError::Unavailable { .. } => Fault::Caller,
             InferError::Input(_) => Fault::Script,

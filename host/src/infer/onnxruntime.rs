@@ -80,22 +80,26 @@ impl Backend for OnnxRuntime {
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn Model>, InferError> {
-        let bytes = read_model(path)?;
+        self.read(path, &read_model(path)?)
+    }
+}
+
+impl OnnxRuntime {
+    /// Opens the model that these bytes are; `path` is for errors.
+    pub(super) fn read(&self, path: &Path, bytes: &[u8]) -> Result<Box<dyn Model>, InferError> {
         let sessions = self.threads.min(MOST_SESSIONS);
         let mut lanes = Vec::with_capacity(sessions);
         for i in 0..sessions {
             // What does not divide goes to the first ones.
             let threads = self.threads / sessions + usize::from(i < self.threads % sessions);
-            lanes.push(self.session(&bytes, threads).map_err(|e| open_error(path, &e))?);
+            lanes.push(self.session(bytes, threads).map_err(|e| open_error(path, &e))?);
         }
         let inputs = ports(lanes[0].inputs(), "input")?;
         let outputs = ports(lanes[0].outputs(), "output")?;
         let separable = Separable::of(&inputs, &outputs);
         Ok(Box::new(OrtModel { separable, inputs, outputs, lanes: Lanes::new(lanes) }))
     }
-}
 
-impl OnnxRuntime {
     fn session(&self, bytes: &[u8], threads: usize) -> ort::Result<Session> {
         let recovered = |e: ort::Error<SessionBuilder>| ort::Error::<()>::from(e);
         Session::builder(&self.environment)?

@@ -85,7 +85,7 @@ fn are_close(whole: &[Tensor], alone: &[Tensor]) -> bool {
 }
 
 /// The largest model file: what a protocol buffer can hold.
-const MOST_MODEL_BYTES: u64 = 1 << 31;
+pub(super) const MOST_MODEL_BYTES: u64 = 1 << 31;
 
 /// The bytes of the model file at `path`, if it is of a size that a model can have.
 pub(super) fn read_model(path: &Path) -> Result<Vec<u8>, InferError> {

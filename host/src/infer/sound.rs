@@ -56,7 +56,7 @@ impl Message {
 ///
 /// # Errors
 /// Where the first thing lies that is not well formed, in bytes from the beginning, and what it is.
-pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
+pub fn check(bytes: &[u8]) -> Result<(), String> {
     walk(&mut Cursor { bytes, at: 0, end: bytes.len() }, Message::Model, MOST_DEPTH)
 }
 

@@ -6,50 +6,24 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
 
 use wasmtime::Engine as Wasmtime;
 
 use super::check::MAX_SCRIPT_BYTES;
 use super::engine::config;
 use super::{ScriptError, printable};
+use crate::child::{self, Child, ChildEnd, ChildLimits};
 
 /// The hidden verb of the command that is the compiler's process.
 pub const VERB: &str = "compile-component";
 
-/// What compiling one component may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CompileLimits {
-    /// By the clock, in whole seconds.
-    pub seconds: u32,
-    /// Of address space, which is more than what is used of it, in MiB.
-    pub mib: u32,
-}
-
-impl Default for CompileLimits {
-    /// A Python of 18 MB, the largest that is in use, takes 8 s of two cores that others use too, and 512 MiB of address
-    /// space, 2 GiB with eight threads. The rest is for slower machines and for scripts that are twice as large.
-    fn default() -> Self {
-        Self { seconds: 120, mib: 4096 }
-    }
-}
-
-/// Threads of one compilation: more gain little, and each reserves address space.
-const MAX_THREADS: usize = 8;
+/// A Python of 18 MB, the largest that is in use, takes 8 s of two cores that others use too, and 512 MiB of address
+/// space, 2 GiB with eight threads. The rest is for slower machines and for scripts that are twice as large.
+pub const STANDARD_LIMITS: ChildLimits = ChildLimits { seconds: 120, mib: 4096 };
 
 /// The most code taken from the compiler: four times the largest component.
 const MAX_CODE_BYTES: u64 = 4 * MAX_SCRIPT_BYTES;
-
-/// What is read of the compiler's reasons.
-const MAX_REASON_BYTES: u64 = 4 << 10;
-
-/// Exit code of a compiler that found the component at fault. Every other one is an accident.
-const REFUSED: u8 = 3;
-
-/// How often it is asked whether the compiler is done: small beside the 70 ms of the smallest scripts.
-const POLL: Duration = Duration::from_millis(2);
 
 /// Compiles components.
 #[derive(Clone, Debug)]
@@ -57,13 +31,13 @@ pub struct Compiler(Place);
 
 #[derive(Clone, Debug)]
 enum Place {
-    Child { program: PathBuf, limits: CompileLimits },
+    Child { program: PathBuf, limits: ChildLimits },
     Here,
 }
 
 impl Compiler {
     /// Compiles in a process of `program`, which is the `scorehost` command of this very build.
-    pub fn child(program: PathBuf, limits: CompileLimits) -> Self {
+    pub fn child(program: PathBuf, limits: ChildLimits) -> Self {
         Self(Place::Child { program, limits })
     }
 
@@ -76,7 +50,7 @@ impl Compiler {
     pub(super) fn compile(&self, engine: &Wasmtime, wasm: &[u8]) -> Result<Vec<u8>, ScriptError> {
         match &self.0 {
             Place::Here => engine.precompile_component(wasm).map_err(|e| refusal(&format!("{e:#}"))),
-            Place::Child { program, limits } => Job { program, limits, wasm }.run(),
+            Place::Child { program, limits } => compile_in(program, *limits, wasm),
         }
     }
 }
@@ -86,73 +60,20 @@ fn refusal(reason: &str) -> ScriptError {
     ScriptError::Compile(printable(reason.trim_end().as_bytes()))
 }
 
-/// One compilation, seen by the process that asks for it.
-struct Job<'a> {
-    program: &'a PathBuf,
-    limits: &'a CompileLimits,
-    wasm: &'a [u8],
-}
-
-impl Job<'_> {
-    /// Files without a name carry everything, so that neither side ever waits for the other to read.
-    fn run(&self) -> Result<Vec<u8>, ScriptError> {
-        let mut wasm = tempfile::tempfile().map_err(failed)?;
-        wasm.write_all(self.wasm).and_then(|()| wasm.rewind()).map_err(failed)?;
-        let (code, reason) = (tempfile::tempfile().map_err(failed)?, tempfile::tempfile().map_err(failed)?);
-        let began = Instant::now();
-        match self.wait(wasm, &code, &reason)? {
-            Some(status) if status.success() => whole(code, MAX_CODE_BYTES).map_err(failed),
-            Some(status) if status.code() == Some(REFUSED.into()) => Err(refusal(&text(reason))),
-            Some(status) => Err(self.accident(status, began.elapsed(), &text(reason))),
-            None => Err(self.too_much(format_args!("it was stopped after {} s", self.limits.seconds))),
-        }
-    }
-
-    /// The child's end, or none if its time was up.
-    fn wait(&self, wasm: File, code: &File, reason: &File) -> Result<Option<ExitStatus>, ScriptError> {
-        let mut command = Command::new(self.program);
-        command.arg(VERB).args([self.limits.seconds.to_string(), self.limits.mib.to_string()]);
-        command.env("RAYON_NUM_THREADS", threads().to_string());
-        command.stdin(wasm).stdout(Stdio::from(code.try_clone().map_err(failed)?));
-        command.stderr(Stdio::from(reason.try_clone().map_err(failed)?));
-        // Ctrl-C is for this process to understand, and its end ends the child.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let end = Instant::now() + Duration::from_secs(self.limits.seconds.into());
-        let mut child = command.spawn().map_err(failed)?;
-        loop {
-            if let Some(status) = child.try_wait().map_err(failed)? {
-                return Ok(Some(status));
-            }
-            if Instant::now() >= end {
-                // It may have ended by itself just now.
-                let _ = child.kill();
-                child.wait().map_err(failed)?;
-                return Ok(None);
-            }
-            std::thread::sleep(POLL);
-        }
-    }
-
-    /// A child that died: by a limit, by a crash, or because it was not the compiler at all.
-    fn accident(&self, status: ExitStatus, took: Duration, reason: &str) -> ScriptError {
-        let last = printable(reason.trim_end().lines().last().unwrap_or_default().as_bytes());
-        // What Rust's runtime exits with after a panic.
-        let crashed = status.code().is_none() || status.code() == Some(101);
-        if crashed {
-            return self
-                .too_much(format_args!("the compiler ended after {:.1} s, {status}: {last}", took.as_secs_f64()));
-        }
-        ScriptError::Compiler(format!("`{}` ended, {status}: {last}", self.program.display()))
-    }
-
-    fn too_much(&self, end: std::fmt::Arguments<'_>) -> ScriptError {
-        let CompileLimits { seconds, mib } = self.limits;
-        ScriptError::Refused(format!(
-            "the script does not compile within {seconds} s and {mib} MiB of memory: {end}\n\
+fn compile_in(program: &Path, limits: ChildLimits, wasm: &[u8]) -> Result<Vec<u8>, ScriptError> {
+    let mut stdin = tempfile::tempfile().map_err(failed)?;
+    stdin.write_all(wasm).and_then(|()| stdin.rewind()).map_err(failed)?;
+    let child = Child { program, arguments: vec![VERB.into()], limits };
+    match child.run(stdin).map_err(failed)? {
+        ChildEnd::Done(code) => whole(code, MAX_CODE_BYTES).map_err(failed),
+        ChildEnd::Refused(reason) => Err(refusal(&reason)),
+        ChildEnd::TooMuch(end) => Err(ScriptError::Refused(format!(
+            "the script does not compile within {limits}: the compiler {}\n\
              hint: if its author is trusted, give the compiler more with SCOREHOST_COMPILE_SECONDS and \
-             SCOREHOST_COMPILE_MIB"
-        ))
+             SCOREHOST_COMPILE_MIB",
+            printable(end.as_bytes())
+        ))),
+        ChildEnd::Accident(end) => Err(ScriptError::Compiler(printable(end.as_bytes()))),
     }
 }
 
@@ -173,27 +94,17 @@ fn whole(mut file: File, most: u64) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The beginning of what the child said; whatever cannot be read of it is not worth an error.
-fn text(mut file: File) -> String {
-    let mut bytes = Vec::new();
-    let _ = file.rewind().and_then(|()| file.take(MAX_REASON_BYTES).read_to_end(&mut bytes));
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)
-}
-
 /// The compiler's process: a component on stdin → code on stdout, or the reason on stderr. Returns the exit code.
-pub fn compile_stdin(limits: &CompileLimits) -> u8 {
-    #[cfg(unix)]
-    if let Err(error) = limit_this_process(limits) {
-        say(&format!("its limits cannot be set: {error}"));
+pub fn compile_stdin(limits: &ChildLimits) -> u8 {
+    if let Err(error) = child::limit_this_process(limits, MAX_CODE_BYTES) {
+        child::say(&format!("its limits cannot be set: {error}"));
         return 1;
     }
+    crate::confine::confine_computation();
+    child::follow_parent();
     let mut wasm = Vec::new();
     if let Err(error) = std::io::stdin().lock().take(MAX_SCRIPT_BYTES).read_to_end(&mut wasm) {
-        say(&format!("the component cannot be read: {error}"));
+        child::say(&format!("the component cannot be read: {error}"));
         return 1;
     }
     // Pools are for running; code does not depend on them.
@@ -201,61 +112,13 @@ pub fn compile_stdin(limits: &CompileLimits) -> u8 {
         Ok(code) => match std::io::stdout().lock().write_all(&code) {
             Ok(()) => 0,
             Err(error) => {
-                say(&format!("the code cannot be written: {error}"));
+                child::say(&format!("the code cannot be written: {error}"));
                 1
             }
         },
         Err(error) => {
-            say(&format!("{error:#}"));
-            REFUSED
+            child::say(&format!("{error:#}"));
+            child::REFUSED
         }
     }
-}
-
-fn say(text: &str) {
-    // With nobody to tell, the exit code tells.
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
-}
-
-/// Before the first byte is read: what crosses a limit later is ended by the system, whatever it is in the middle of.
-#[cfg(unix)]
-fn limit_this_process(limits: &CompileLimits) -> std::io::Result<()> {
-    use rlimit::Resource;
-
-    let seconds = u64::from(limits.seconds);
-    // The parent's clock is what counts; this is for a child whose parent was killed.
-    let cpu = seconds.saturating_mul(threads() as u64);
-    for (resource, most) in [
-        (Resource::AS, u64::from(limits.mib) << 20),
-        (Resource::CPU, cpu),
-        (Resource::FSIZE, MAX_CODE_BYTES),
-        // A dump of a crash would hold the whole memory, and nobody asked for it.
-        (Resource::CORE, 0),
-    ] {
-        let (_, hard) = rlimit::getrlimit(resource)?;
-        let most = most.min(hard);
-        // macOS has no limit of address space that it would keep.
-        rlimit::setrlimit(resource, most, most).or_else(|e| if cfg!(target_os = "linux") { Err(e) } else { Ok(()) })?;
-    }
-    // Where memory is short all the same, it is this process that has to go, not the host. May be refused.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-    crate::confine::confine_computation();
-    follow_parent();
-    Ok(())
-}
-
-/// Ends this process when the one that asked is gone.
-#[cfg(unix)]
-fn follow_parent() {
-    use std::os::unix::process::parent_id;
-
-    let parent = parent_id();
-    let follow = move || {
-        while parent_id() == parent {
-            std::thread::sleep(Duration::from_millis(250));
-        }
-        std::process::exit(1);
-    };
-    // Without the thread, the limit of processor time ends an orphan.
-    let _ = std::thread::Builder::new().name("parent".into()).spawn(follow);
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use cache::CompileCache;
 pub use check::{Interfaces, Script};
-pub use compile::{CompileLimits, Compiler};
+pub use compile::Compiler;
 pub use engine::Engine;
 pub use imports::{InstanceLimits, Models, Services};
 pub(crate) use instance::block_on;

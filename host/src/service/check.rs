@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::ServiceError;
+use super::digest::ModelDigest;
 use super::model;
 use super::run::{device_of, open_script};
 use crate::deployment::{Settings, Spec};
@@ -13,6 +14,7 @@ use crate::fault;
 use crate::infer::Port;
 use crate::infer::device::{self, Device, Named, Request};
 use crate::infer::session::Session;
+use crate::infer::trial::Trial;
 use crate::script::{CompileCache, Compiler, Engine, Interfaces, Script};
 
 /// Facts of a script.
@@ -80,7 +82,12 @@ pub fn check_script(path: &Path, compiler: &Compiler) -> Result<ScriptFacts, Ser
 ///
 /// # Errors
 /// If a job of it would be refused.
-pub fn check_deployment(path: &Path, named: &Named, compiler: &Compiler) -> Result<DeploymentFacts, ServiceError> {
+pub fn check_deployment(
+    path: &Path,
+    named: &Named,
+    compiler: &Compiler,
+    trial: &Trial,
+) -> Result<DeploymentFacts, ServiceError> {
     let deployment = Spec::read(path)?.resolve()?;
     let began = Instant::now();
     let script = open_script(compiler, &deployment)?;
@@ -96,6 +103,10 @@ pub fn check_deployment(path: &Path, named: &Named, compiler: &Compiler) -> Resu
         },
     };
     let asked = device_of(deployment.settings.device);
+    let digest = deployment.model.as_deref().map(ModelDigest::of).transpose()?;
+    if let Some(digest) = &digest {
+        model::try_all(trial, asked, named, digest)?;
+    }
     let devices = match asked {
         Device::Auto => [Some(Device::Gpu), named.onnxruntime.as_ref().map(|_| Device::OnnxRuntime), Some(Device::Cpu)],
         other => [Some(other), None, None],

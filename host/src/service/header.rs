@@ -1,6 +1,5 @@
 //! What decides the bytes of a job's output, kept beside them: a resumed job must find it unchanged.
 
-use std::io::Read;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -8,12 +7,12 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::ServiceError;
+use super::digest::ModelDigest;
 use crate::builtin;
 use crate::cache::hex;
 use crate::deployment::Deployment;
 use crate::job::Scorer;
 use crate::job::record::{DeviceRecord, Digest};
-use crate::store;
 
 /// See the module.
 pub(super) struct Header {
@@ -29,9 +28,10 @@ impl Header {
     pub(super) fn new(
         deployment: &Deployment,
         scorer: &Scorer,
+        model: Option<&ModelDigest>,
         device: (&DeviceRecord, &str),
         input: &Path,
-    ) -> Result<Self, ServiceError> {
+    ) -> Self {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let script = match scorer {
             Scorer::Script(script) => {
@@ -41,10 +41,8 @@ impl Header {
             // Bytes that it writes change with its version; the model has a digest of its own.
             Scorer::BuiltIn(_) => Digest { name: "built-in".to_owned(), digest: builtin::VERSION.to_owned() },
         };
-        let model = match &deployment.model {
-            Some(path) => Some(Digest { name: name(path), digest: digest(path)? }),
-            None => None,
-        };
+        let model = deployment.model.as_deref().zip(model);
+        let model = model.map(|(path, model)| Digest { name: name(path), digest: model.whole.clone() });
         let job = job_name();
         let settings = &deployment.settings;
         let variables = settings
@@ -66,7 +64,7 @@ impl Header {
             "deterministic": settings.deterministic,
             "output": [deployment.settings.output_action, deployment.settings.output_format],
         });
-        Ok(Self { job, script, model, value, is_resumed: false })
+        Self { job, script, model, value, is_resumed: false }
     }
 
     /// Compares with what an earlier run stored, and takes over its job's name.
@@ -102,31 +100,4 @@ fn job_name() -> String {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let digits: String = now.chars().filter(char::is_ascii_digit).collect();
     format!("job-{digits}-{:05}", std::process::id() % 100_000)
-}
-
-/// The SHA-256 of a file; of a folder, that of its files' names and digests, in order.
-fn digest(path: &Path) -> Result<String, ServiceError> {
-    let fail = |path: &Path, source| ServiceError::Digest { path: path.to_owned(), source };
-    let of_file = |path: &Path| -> Result<String, ServiceError> {
-        let mut file = std::fs::File::open(path).map_err(|e| fail(path, e))?;
-        let mut hash = Sha256::new();
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match file.read(&mut buffer).map_err(|e| fail(path, e))? {
-                0 => return Ok(hex(&hash.finalize())),
-                n => hash.update(&buffer[..n]),
-            }
-        }
-    };
-    if path.is_file() {
-        return Ok(format!("sha256:{}", of_file(path)?));
-    }
-    let mut names = Vec::new();
-    store::list(path, None, |name| names.push(String::from_utf8_lossy(name).into_owned()))?;
-    names.sort();
-    let mut hash = Sha256::new();
-    for name in names {
-        hash.update(format!("{name}\0{}\0", of_file(&path.join(&name))?));
-    }
-    Ok(format!("sha256:{}", hex(&hash.finalize())))
 }

@@ -5,6 +5,7 @@
 
 pub mod bench;
 mod check;
+mod digest;
 mod header;
 mod model;
 mod project;

@@ -3,9 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use super::ServiceError;
+use super::digest::ModelDigest;
 use crate::builtin::{self, BuiltInError};
 use crate::deployment::{Deployment, OutputAction};
+use crate::infer::InferError;
+use crate::infer::device::{Device, Named};
 use crate::infer::session::Session;
+use crate::infer::trial::{Engine, Trial};
 use crate::script::Models;
 
 /// The model's file, relative to the folder that `folder` is or stands for: the one that MLflow names, else the only one.
@@ -17,6 +21,21 @@ pub(super) fn file(deployment: &Deployment, folder: &Path) -> Result<PathBuf, St
         Some(mlflow) => Ok(mlflow.file.clone()),
         None => Models::find_only(folder),
     }
+}
+
+/// Tries every file that a job may open, on the CPU engine that may open it: a GPU's reader needs no trial, but where
+/// any device will do, a CPU takes what the GPU refuses.
+///
+/// # Errors
+/// If one does not come to an end.
+pub(super) fn try_all(trial: &Trial, device: Device, named: &Named, model: &ModelDigest) -> Result<(), InferError> {
+    let engine = match (device, named.onnxruntime.as_deref()) {
+        (Device::Gpu, _) => return Ok(()),
+        (Device::Auto | Device::OnnxRuntime, Some(library)) => Engine::OnnxRuntime(library),
+        (Device::Auto | Device::Cpu | Device::OnnxRuntime, _) => Engine::Cpu,
+    };
+    let mut files = model.files.iter().filter(|(path, _)| Models::is_model(path));
+    files.try_for_each(|(path, digest)| trial.pass(engine, path, digest))
 }
 
 /// What scores with `session`, which is the model at `file` open.

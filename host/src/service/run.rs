@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 
 use super::ServiceError;
+use super::digest::ModelDigest;
 use super::header::Header;
 use super::model;
 use crate::cache::{self, Private};
@@ -15,6 +16,7 @@ use crate::deployment::{self, Deployment, OutputAction, OutputFormat, Settings, 
 use crate::fault;
 use crate::infer::Backend;
 use crate::infer::device::{self, Chosen, Device, Named};
+use crate::infer::trial::Trial;
 use crate::job::plan::Plan;
 use crate::job::record::{Counts, DeviceRecord, Record, State, peak_memory_bytes};
 use crate::job::tally::Tally;
@@ -44,6 +46,8 @@ pub struct RunRequest {
     pub existing: Existing,
     /// What compiles a script that was not compiled before.
     pub compiler: Compiler,
+    /// What tries a model that was not tried before.
+    pub trial: Trial,
     /// Whether the process that calls this confines itself to the job's folders, for good. A process that does other
     /// things as well takes [`Confine::Off`].
     pub confine: Confine,
@@ -101,6 +105,11 @@ pub fn run(
     let views = Views::new(request, &deployment)?;
     let plan = if request.existing == Existing::Resume { None } else { Some(new_plan(request, &deployment, &views)?) };
     let script = open_script(&request.compiler, &deployment)?;
+    let model = deployment.model.as_deref().map(ModelDigest::of).transpose()?;
+    if let Some(model) = &model {
+        let device = request.device.unwrap_or(device_of(deployment.settings.device));
+        model::try_all(&request.trial, device, &request.named, model)?;
+    }
     // Before the wall, so that nothing around it has to be writable.
     let _made = MadeFolder::make(&request.output)?;
     let confinement = confine::confine(request.confine, &reach(request, &deployment, &views))?;
@@ -112,7 +121,7 @@ pub fn run(
         scorer.learn(&views.input, plan.names(), control.stop_flag())?;
     }
     let identity = backend.identity();
-    let header = Header::new(&deployment, &scorer, (&device, &identity), &request.input)?;
+    let header = Header::new(&deployment, &scorer, model.as_ref(), (&device, &identity), &request.input);
     let (mut output, plan, from, header) = open_output(options, plan, header)?;
     if let Scorer::BuiltIn(scorer) = &mut scorer {
         scorer.recall(&header.value["columns"])?;

@@ -46,6 +46,11 @@ impl Models {
         only_model(folder)
     }
 
+    /// Whether a file below a model folder counts as a model: no other is ever opened as one.
+    pub fn is_model(path: &Path) -> bool {
+        path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+    }
+
     /// Takes over a session that was opened before, for the file at `path`.
     pub fn keep(&self, path: &Path, session: Session) {
         if let Ok(path) = path.canonicalize() {
@@ -70,6 +75,9 @@ impl Models {
         };
         let folder = self.folder.as_deref().ok_or_else(|| InferError::Input("the deployment has no model".into()))?;
         let file = inside(folder, path)?;
+        if !Self::is_model(&file) {
+            return Err(InferError::Input(format!("`{}` is no `.onnx` file, so it is no model", path.display())));
+        }
         // Held while opening: two instances that ask for one model wait for one opening of it.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(session) = open.get(&file) {
@@ -140,7 +148,7 @@ fn collect(folder: &Path, below: &Path, depth: usize, found: &mut Vec<PathBuf>) 
         let kind = entry.file_type()?;
         if kind.is_dir() && depth < MAX_DEPTH {
             collect(folder, &path, depth + 1, found)?;
-        } else if kind.is_file() && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
+        } else if kind.is_file() && Models::is_model(&path) {
             if found.len() == MAX_MODELS {
                 return Ok(());
             }

@@ -59,6 +59,7 @@ impl From<&InferError> for NnError {
             InferError::Input(_) => ErrorCode::InvalidArgument,
             InferError::Invalid { .. } => ErrorCode::InvalidEncoding,
             InferError::Unsupported { .. } => ErrorCode::UnsupportedOperation,
+            InferError::Exhausting { .. } => ErrorCode::TooLarge,
             InferError::Read { .. } | InferError::Device { .. } | InferError::Unavailable { .. } => {
                 ErrorCode::RuntimeError
             }
