@@ -79,7 +79,8 @@ impl Child<'_> {
             Some(status) if status.code() == Some(REFUSED.into()) => ChildEnd::Refused(text(stderr)),
             Some(status) => {
                 let said = text(stderr);
-                let last = said.trim_end().lines().last().unwrap_or_default();
+                // Rust's runtime adds how to learn more of a crash, which here nobody can.
+                let last = said.trim_end().lines().rfind(|line| !line.starts_with("note: ")).unwrap_or_default();
                 if status.code().is_none_or(|code| code == PANICKED) {
                     ChildEnd::TooMuch(format!("ended after {:.1} s, {status}: {last}", began.elapsed().as_secs_f64()))
                 } else {
