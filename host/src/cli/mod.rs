@@ -82,6 +82,8 @@ impl NamedArgs {
 struct CompileArgs {
     seconds: u32,
     mib: u32,
+    #[arg(long = compile::CONFINED)]
+    is_confined: bool,
 }
 
 /// This very program, in a process of its own: also where its file was replaced since it was started.
@@ -174,7 +176,10 @@ pub(crate) fn main() -> ExitCode {
         Verb::Devices(args) => devices::devices(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::demo(&args),
-        Verb::Compile(CompileArgs { seconds, mib }) => Ok(compile::compile_stdin(&CompileLimits { seconds, mib })),
+        Verb::Compile(CompileArgs { seconds, mib, is_confined }) => {
+            let mode = if is_confined { Confine::Required } else { Confine::Auto };
+            Ok(compile::compile_stdin(&CompileLimits { seconds, mib }, mode))
+        }
     };
     match done {
         Ok(code) => code.into(),

@@ -15,9 +15,13 @@ use wasmtime::Engine as Wasmtime;
 use super::check::MAX_SCRIPT_BYTES;
 use super::engine::config;
 use super::{ScriptError, printable};
+use crate::confine::{self, Confine};
 
 /// The hidden verb of the command that is the compiler's process.
 pub const VERB: &str = "compile-component";
+
+/// Its option: not to compile where the process cannot be confined.
+pub const CONFINED: &str = "confined";
 
 /// What compiling one component may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +49,11 @@ const MAX_CODE_BYTES: u64 = 4 * MAX_SCRIPT_BYTES;
 /// What is read of the compiler's reasons.
 const MAX_REASON_BYTES: u64 = 4 << 10;
 
-/// Exit code of a compiler that found the component at fault. Every other one is an accident.
+/// Exit code of a compiler that found the component at fault.
 const REFUSED: u8 = 3;
+
+/// Exit code of a compiler that had to be confined and cannot be. Every other one is an accident.
+const UNCONFINED: u8 = 4;
 
 /// How often it is asked whether the compiler is done: small beside the 70 ms of the smallest scripts.
 const POLL: Duration = Duration::from_millis(2);
@@ -57,14 +64,23 @@ pub struct Compiler(Place);
 
 #[derive(Clone, Debug)]
 enum Place {
-    Child { program: PathBuf, limits: CompileLimits },
+    Child { program: PathBuf, limits: CompileLimits, confine: Confine },
     Here,
 }
 
 impl Compiler {
     /// Compiles in a process of `program`, which is the `scorehost` command of this very build.
     pub fn child(program: PathBuf, limits: CompileLimits) -> Self {
-        Self(Place::Child { program, limits })
+        Self(Place::Child { program, limits, confine: Confine::Auto })
+    }
+
+    /// The same, whose process has to be confined where `mode` requires it; it is as far as possible in any case.
+    #[must_use]
+    pub fn confined(mut self, mode: Confine) -> Self {
+        if let Place::Child { confine, .. } = &mut self.0 {
+            *confine = mode;
+        }
+        self
     }
 
     /// Compiles in this process, without limits: for tests and benches, whose components are their own.
@@ -76,7 +92,7 @@ impl Compiler {
     pub(super) fn compile(&self, engine: &Wasmtime, wasm: &[u8]) -> Result<Vec<u8>, ScriptError> {
         match &self.0 {
             Place::Here => engine.precompile_component(wasm).map_err(|e| refusal(&format!("{e:#}"))),
-            Place::Child { program, limits } => Job { program, limits, wasm }.run(),
+            Place::Child { program, limits, confine } => Job { program, limits, confine: *confine, wasm }.run(),
         }
     }
 }
@@ -90,6 +106,7 @@ fn refusal(reason: &str) -> ScriptError {
 struct Job<'a> {
     program: &'a PathBuf,
     limits: &'a CompileLimits,
+    confine: Confine,
     wasm: &'a [u8],
 }
 
@@ -103,6 +120,9 @@ impl Job<'_> {
         match self.wait(wasm, &code, &reason)? {
             Some(status) if status.success() => whole(code, MAX_CODE_BYTES).map_err(failed),
             Some(status) if status.code() == Some(REFUSED.into()) => Err(refusal(&text(reason))),
+            Some(status) if status.code() == Some(UNCONFINED.into()) => {
+                Err(ScriptError::Unconfined(printable(text(reason).as_bytes())))
+            }
             Some(status) => Err(self.accident(status, began.elapsed(), &text(reason))),
             None => Err(self.too_much(format_args!("it was stopped after {} s", self.limits.seconds))),
         }
@@ -112,6 +132,9 @@ impl Job<'_> {
     fn wait(&self, wasm: File, code: &File, reason: &File) -> Result<Option<ExitStatus>, ScriptError> {
         let mut command = Command::new(self.program);
         command.arg(VERB).args([self.limits.seconds.to_string(), self.limits.mib.to_string()]);
+        if self.confine == Confine::Required {
+            command.arg(format!("--{CONFINED}"));
+        }
         command.env("RAYON_NUM_THREADS", threads().to_string());
         command.stdin(wasm).stdout(Stdio::from(code.try_clone().map_err(failed)?));
         command.stderr(Stdio::from(reason.try_clone().map_err(failed)?));
@@ -185,12 +208,19 @@ fn threads() -> usize {
 }
 
 /// The compiler's process: a component on stdin → code on stdout, or the reason on stderr. Returns the exit code.
-pub fn compile_stdin(limits: &CompileLimits) -> u8 {
+pub fn compile_stdin(limits: &CompileLimits, mode: Confine) -> u8 {
     #[cfg(unix)]
     if let Err(error) = limit_this_process(limits) {
         say(&format!("its limits cannot be set: {error}"));
         return 1;
     }
+    if let Err(error) = confine::confine_computation(mode) {
+        say(&error.to_string());
+        return UNCONFINED;
+    }
+    // Not earlier: its thread would be outside.
+    #[cfg(unix)]
+    follow_parent();
     let mut wasm = Vec::new();
     if let Err(error) = std::io::stdin().lock().take(MAX_SCRIPT_BYTES).read_to_end(&mut wasm) {
         say(&format!("the component cannot be read: {error}"));
@@ -239,8 +269,6 @@ fn limit_this_process(limits: &CompileLimits) -> std::io::Result<()> {
     }
     // Where memory is short all the same, it is this process that has to go, not the host. May be refused.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-    crate::confine::confine_computation();
-    follow_parent();
     Ok(())
 }
 
