@@ -200,7 +200,7 @@ fn assert_landlock(place: &Path) {
 fn inside() {
     let place = PathBuf::from(std::env::var_os("FOLDER").unwrap());
     let case = std::env::var(CASE).unwrap();
-    let neighbour = neighbour();
+    let mut neighbour = neighbour();
     assert_calls(&place, false, &neighbour);
     // Landlock holds for threads that begin later, and a test has a thread of its own.
     let landlock = || files::restrict(Some(&reach(&place)));
@@ -234,6 +234,8 @@ fn inside() {
         "landlock" | "seccomp" | "abort" | "above" => {}
         _ => panic!("no such case"),
     }
+    drop(neighbour.stdin.take());
+    neighbour.wait().unwrap();
 }
 
 #[test]
