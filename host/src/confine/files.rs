@@ -66,7 +66,7 @@ pub(super) fn restrict(reach: Option<&Reach>) -> Layer {
     match (ruled(reach), opens) {
         (Err(error), _) => Layer::Missing(error.to_string()),
         (Ok(status), Some(folder)) if layer(&status) == Layer::On => Layer::Missing(format!(
-            "`{}`, which is written to, is above files that must not be changed",
+            "`{}`, which is written to, is above files that must not be changed: name another folder",
             folder.display()
         )),
         (Ok(status), _) => layer(&status),
