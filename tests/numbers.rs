@@ -40,7 +40,7 @@ fn engines() -> Vec<Engine> {
 }
 
 /// ONNX Runtime's library: `ORT_DYLIB_PATH`, or the one in Python's package.
-fn onnxruntime() -> Option<String> {
+pub(crate) fn onnxruntime() -> Option<String> {
     if !cfg!(feature = "onnxruntime") {
         println!("skipped: this build is without `onnxruntime`");
         return None;

@@ -56,7 +56,7 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
     ("tensor", &[]),
     ("row", &[]),
     ("cache", &[]),
-    ("child", &[]),
+    ("child", &["confine"]),
     ("confine", &["fault"]),
     ("fault", &[]),
 ];

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 /// The folder of what is compiled for GPUs, here and by their drivers, and of what tuning found.
 pub const GPU: &str = "gpu";
 
+/// The folder of what is compiled of scripts, which is run when it is found again.
+pub const COMPILED: &str = "compiled";
+
 /// A folder that only this user can enter, or none.
 #[derive(Clone, Debug)]
 pub struct Private(Option<PathBuf>);

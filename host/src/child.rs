@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::confine::{self, Confine};
+
 /// What one piece of work may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChildLimits {
@@ -29,8 +31,14 @@ impl std::fmt::Display for ChildLimits {
 /// What is read of a child's reasons.
 const MAX_REASON_BYTES: u64 = 4 << 10;
 
-/// Exit code of a child that refuses its input in words. Every other one but 0 is an accident.
+/// Exit code of a child that refuses its input in words.
 pub const REFUSED: u8 = 3;
+
+/// Exit code of a child that had to be confined and cannot be. Every other one but 0 is an accident.
+pub const UNCONFINED: u8 = 4;
+
+/// The option that follows the limits: not to begin where the process cannot be confined.
+pub const CONFINED: &str = "confined";
 
 /// What Rust's runtime exits with after a panic.
 const PANICKED: i32 = 101;
@@ -50,6 +58,8 @@ pub struct Child<'a> {
     pub arguments: Vec<OsString>,
     /// See there.
     pub limits: ChildLimits,
+    /// Whether it has to be confined; it is as far as possible in any case.
+    pub confine: Confine,
 }
 
 /// How a child ended.
@@ -61,6 +71,8 @@ pub enum ChildEnd {
     Refused(String),
     /// Its time was up, or it crashed, as it does where memory is refused to it; in words.
     TooMuch(String),
+    /// It had to be confined and cannot be; in words.
+    Unconfined(String),
     /// It was not the program that it should be, or could not begin; in words.
     Accident(String),
 }
@@ -77,6 +89,7 @@ impl Child<'_> {
         Ok(match self.wait(stdin, &stdout, &stderr)? {
             Some(status) if status.success() => ChildEnd::Done(stdout),
             Some(status) if status.code() == Some(REFUSED.into()) => ChildEnd::Refused(text(stderr)),
+            Some(status) if status.code() == Some(UNCONFINED.into()) => ChildEnd::Unconfined(text(stderr)),
             Some(status) => {
                 let said = text(stderr);
                 // Rust's runtime adds how to learn more of a crash, which here nobody can.
@@ -95,6 +108,9 @@ impl Child<'_> {
     fn wait(&self, stdin: File, stdout: &File, stderr: &File) -> std::io::Result<Option<ExitStatus>> {
         let mut command = Command::new(self.program);
         command.args(&self.arguments).args([self.limits.seconds.to_string(), self.limits.mib.to_string()]);
+        if self.confine == Confine::Required {
+            command.arg(format!("--{CONFINED}"));
+        }
         // What it says last is shown.
         command.env("RAYON_NUM_THREADS", threads().to_string()).env("RUST_BACKTRACE", "0");
         command.stdin(stdin).stdout(stdout.try_clone()?).stderr(Stdio::from(stderr.try_clone()?));
@@ -179,10 +195,23 @@ pub fn limit_this_process(_limits: &ChildLimits, _most_written: u64) -> std::io:
     Ok(())
 }
 
-/// In the child, once it is confined, since a thread that was there before is not: ends this process when the one that
-/// asked is gone.
+/// In the child, before it looks at what a stranger sent: keeps what is open, and opens nothing more. From here on it ends
+/// when the process that started it is gone.
+///
+/// # Errors
+/// If it had to be confined and cannot be: the exit code, said why.
+pub fn confine_this_process(mode: Confine) -> Result<(), u8> {
+    if let Err(error) = confine::confine_computation(mode) {
+        say(&error.to_string());
+        return Err(UNCONFINED);
+    }
+    // Not earlier: its thread would be outside.
+    follow_parent();
+    Ok(())
+}
+
 #[cfg(unix)]
-pub fn follow_parent() {
+fn follow_parent() {
     use std::os::unix::process::parent_id;
 
     let parent = parent_id();
@@ -198,4 +227,4 @@ pub fn follow_parent() {
 
 /// Elsewhere an orphan goes on until its work is done.
 #[cfg(not(unix))]
-pub fn follow_parent() {}
+fn follow_parent() {}

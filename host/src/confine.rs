@@ -33,18 +33,22 @@ pub enum Confine {
 pub struct Reach {
     /// Files and folders to read.
     pub read: Vec<PathBuf>,
+    /// Shared libraries to read, with those that lie beside them.
+    pub libraries: Vec<PathBuf>,
     /// Folders to read and write.
     pub write: Vec<PathBuf>,
     /// Folders out of which folders that have become empty may be removed.
     pub tidy: Vec<PathBuf>,
+    /// Folders that stay as they are: what is written to must not be above them. They need not be there.
+    pub sealed: Vec<PathBuf>,
 }
 
 /// What the kernel agreed to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Confinement {
-    /// Files and network.
+    /// Which files; on newer kernels also what seccomp refuses: connections, signals to others.
     pub landlock: Layer,
-    /// System calls.
+    /// System calls: connections, signals to others, other programs, and what files are marked with.
     pub seccomp: Layer,
 }
 
@@ -109,7 +113,19 @@ pub fn confine(mode: Confine, reach: &Reach) -> Result<Confinement, ConfineError
     if mode == Confine::Off {
         return Ok(Confinement::OFF);
     }
-    let made = job(reach);
+    enough(mode, job(reach))
+}
+
+/// Confines a process that only computes: it keeps what it has open, and opens nothing more. `Off` is as `Auto`, since
+/// there is nothing that such a process could miss.
+///
+/// # Errors
+/// If all of it is required, and the kernel cannot.
+pub fn confine_computation(mode: Confine) -> Result<Confinement, ConfineError> {
+    enough(mode, computation())
+}
+
+fn enough(mode: Confine, made: Confinement) -> Result<Confinement, ConfineError> {
     if mode == Confine::Required && made.is_lacking() {
         return Err(ConfineError::Incomplete(made));
     }
@@ -127,20 +143,20 @@ fn job(reach: &Reach) -> Confinement {
     Confinement { landlock, seccomp: calls::restrict(calls::Process::Job) }
 }
 
-#[cfg(not(target_os = "linux"))]
-fn job(_: &Reach) -> Confinement {
-    let missing = || Layer::Missing("Linux has it".into());
-    Confinement { landlock: missing(), seccomp: missing() }
+#[cfg(target_os = "linux")]
+fn computation() -> Confinement {
+    Confinement { landlock: files::restrict(None), seccomp: calls::restrict(calls::Process::Computation) }
 }
 
-/// Confines a process that only computes: it keeps what it has open, and opens nothing more. As far as the kernel goes;
-/// what it lacks, the process that started this one says.
-pub fn confine_computation() {
-    #[cfg(target_os = "linux")]
-    {
-        files::restrict(None);
-        calls::restrict(calls::Process::Computation);
-    }
+#[cfg(not(target_os = "linux"))]
+fn job(_: &Reach) -> Confinement {
+    computation()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn computation() -> Confinement {
+    let missing = || Layer::Missing("Linux has it".into());
+    Confinement { landlock: missing(), seccomp: missing() }
 }
 
 #[cfg(test)]

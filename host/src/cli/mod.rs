@@ -93,11 +93,14 @@ impl NamedArgs {
 struct LimitArgs {
     seconds: u32,
     mib: u32,
+    #[arg(long = child::CONFINED)]
+    is_confined: bool,
 }
 
-impl From<LimitArgs> for ChildLimits {
-    fn from(LimitArgs { seconds, mib }: LimitArgs) -> Self {
-        Self { seconds, mib }
+impl LimitArgs {
+    fn parts(&self) -> (ChildLimits, Confine) {
+        let mode = if self.is_confined { Confine::Required } else { Confine::Auto };
+        (ChildLimits { seconds: self.seconds, mib: self.mib }, mode)
     }
 }
 
@@ -197,8 +200,14 @@ pub(crate) fn main() -> ExitCode {
         Verb::Devices(args) => devices::devices(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::demo(&args),
-        Verb::Compile(limits) => Ok(compile::compile_stdin(&limits.into())),
-        Verb::TryModel { onnxruntime, limits } => Ok(trial::try_stdin(onnxruntime.as_deref(), &limits.into())),
+        Verb::Compile(limits) => {
+            let (limits, mode) = limits.parts();
+            Ok(compile::compile_stdin(&limits, mode))
+        }
+        Verb::TryModel { onnxruntime, limits } => {
+            let (limits, mode) = limits.parts();
+            Ok(trial::try_stdin(onnxruntime.as_deref(), &limits, mode))
+        }
     };
     match done {
         Ok(code) => code.into(),

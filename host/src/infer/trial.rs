@@ -19,6 +19,7 @@ use super::rows::MOST_MODEL_BYTES;
 use super::{InferError, Model};
 use crate::cache::{Private, hex};
 use crate::child::{self, Child, ChildEnd, ChildLimits};
+use crate::confine::Confine;
 use crate::tensor::{Element, Tensor};
 
 /// The hidden verb of the command that is the trial's process.
@@ -57,13 +58,23 @@ struct Place {
     program: PathBuf,
     limits: ChildLimits,
     passed: Private,
+    confine: Confine,
 }
 
 impl Trial {
     /// Tries in a process of `program`, which is the `scorehost` command of this very build, and remembers in `passed`
     /// which files came to an end.
     pub fn child(program: PathBuf, limits: ChildLimits, passed: Private) -> Self {
-        Self(Some(Place { program, limits, passed }))
+        Self(Some(Place { program, limits, passed, confine: Confine::Auto }))
+    }
+
+    /// The same, whose process has to be confined where `mode` requires it; it is as far as possible in any case.
+    #[must_use]
+    pub fn confined(mut self, mode: Confine) -> Self {
+        if let Some(place) = &mut self.0 {
+            place.confine = mode;
+        }
+        self
     }
 
     /// Tries nothing: for tests and benches, whose models are their own.
@@ -91,7 +102,7 @@ impl Trial {
         if let Engine::OnnxRuntime(library) = engine {
             arguments.extend(["--onnxruntime".into(), library.into()]);
         }
-        let child = Child { program: &place.program, arguments, limits };
+        let child = Child { program: &place.program, arguments, limits, confine: place.confine };
         match child.run(file).map_err(failed)? {
             ChildEnd::Done(_) | ChildEnd::Refused(_) => {
                 // What is not remembered is tried again.
@@ -106,6 +117,10 @@ impl Trial {
                     printable(&end)
                 ),
             }),
+            ChildEnd::Unconfined(reason) => {
+                let reason = format!("its first opening cannot be confined: {}", printable(&reason));
+                Err(InferError::Unavailable { backend: "trial", reason })
+            }
             ChildEnd::Accident(end) => {
                 let reason = format!("the process that tries models failed: {}", printable(&end));
                 Err(InferError::Device { backend: "trial", reason, transient: false })
@@ -137,7 +152,7 @@ fn printable(text: &str) -> String {
 }
 
 /// The trial's process: a model on stdin. Returns the exit code.
-pub fn try_stdin(library: Option<&Path>, limits: &ChildLimits) -> u8 {
+pub fn try_stdin(library: Option<&Path>, limits: &ChildLimits, mode: Confine) -> u8 {
     if let Err(error) = child::limit_this_process(limits, MOST_WRITTEN) {
         child::say(&format!("its limits cannot be set: {error}"));
         return 1;
@@ -146,8 +161,9 @@ pub fn try_stdin(library: Option<&Path>, limits: &ChildLimits) -> u8 {
     let opened = match opener(library) {
         Err(error) => Err(error),
         Ok(open) => {
-            crate::confine::confine_computation();
-            child::follow_parent();
+            if let Err(code) = child::confine_this_process(mode) {
+                return code;
+            }
             let mut bytes = Vec::new();
             let read = std::io::stdin().lock().take(MOST_MODEL_BYTES + 1).read_to_end(&mut bytes);
             read.map_err(|source| InferError::Read { path: path.into(), source }).and_then(|_| open(path, bytes))

@@ -45,7 +45,9 @@ fn move_file(from: &Path, to: &Path, hidden: &Path) -> Result<(), OutputError> {
     match disk::rename(from, to) {
         Err(OutputError::Io { source, .. }) if source.kind() == io::ErrorKind::CrossesDevices => {
             let draft = hidden.join("staged.draft");
-            fs::copy(from, &draft).map_err(|source| OutputError::from_io("copy a file to", to, source))?;
+            // Not `fs::copy`, which sets the mode as well: a confined process may not.
+            let copied = File::create(&draft).and_then(|mut draft| io::copy(&mut File::open(from)?, &mut draft));
+            copied.map_err(|source| OutputError::from_io("copy a file to", to, source))?;
             disk::sync_file(&draft, &File::open(&draft).map_err(fail)?)?;
             disk::rename(&draft, to)
         }

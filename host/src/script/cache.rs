@@ -9,7 +9,7 @@ use wasmtime::component::Component;
 
 use super::ScriptError;
 use super::compile::Compiler;
-use crate::cache::{Private, hex};
+use crate::cache::{COMPILED, Private, hex};
 
 /// A folder of compiled components, and the compiler for what is not in it.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct CompileCache {
 impl CompileCache {
     /// The folder `compiled` of the user's cache. Where it cannot be made private, code is compiled anew each time.
     pub fn of_user(compiler: Compiler) -> Self {
-        Self { folder: Private::of_user("compiled"), compiler }
+        Self { folder: Private::of_user(COMPILED), compiler }
     }
 
     /// Keeps nothing.

@@ -14,6 +14,7 @@ use super::check::MAX_SCRIPT_BYTES;
 use super::engine::config;
 use super::{ScriptError, printable};
 use crate::child::{self, Child, ChildEnd, ChildLimits};
+use crate::confine::Confine;
 
 /// The hidden verb of the command that is the compiler's process.
 pub const VERB: &str = "compile-component";
@@ -31,14 +32,23 @@ pub struct Compiler(Place);
 
 #[derive(Clone, Debug)]
 enum Place {
-    Child { program: PathBuf, limits: ChildLimits },
+    Child { program: PathBuf, limits: ChildLimits, confine: Confine },
     Here,
 }
 
 impl Compiler {
     /// Compiles in a process of `program`, which is the `scorehost` command of this very build.
     pub fn child(program: PathBuf, limits: ChildLimits) -> Self {
-        Self(Place::Child { program, limits })
+        Self(Place::Child { program, limits, confine: Confine::Auto })
+    }
+
+    /// The same, whose process has to be confined where `mode` requires it; it is as far as possible in any case.
+    #[must_use]
+    pub fn confined(mut self, mode: Confine) -> Self {
+        if let Place::Child { confine, .. } = &mut self.0 {
+            *confine = mode;
+        }
+        self
     }
 
     /// Compiles in this process, without limits: for tests and benches, whose components are their own.
@@ -50,7 +60,7 @@ impl Compiler {
     pub(super) fn compile(&self, engine: &Wasmtime, wasm: &[u8]) -> Result<Vec<u8>, ScriptError> {
         match &self.0 {
             Place::Here => engine.precompile_component(wasm).map_err(|e| refusal(&format!("{e:#}"))),
-            Place::Child { program, limits } => compile_in(program, *limits, wasm),
+            Place::Child { program, limits, confine } => compile_in(program, *limits, *confine, wasm),
         }
     }
 }
@@ -60,10 +70,10 @@ fn refusal(reason: &str) -> ScriptError {
     ScriptError::Compile(printable(reason.trim_end().as_bytes()))
 }
 
-fn compile_in(program: &Path, limits: ChildLimits, wasm: &[u8]) -> Result<Vec<u8>, ScriptError> {
+fn compile_in(program: &Path, limits: ChildLimits, confine: Confine, wasm: &[u8]) -> Result<Vec<u8>, ScriptError> {
     let mut stdin = tempfile::tempfile().map_err(failed)?;
     stdin.write_all(wasm).and_then(|()| stdin.rewind()).map_err(failed)?;
-    let child = Child { program, arguments: vec![VERB.into()], limits };
+    let child = Child { program, arguments: vec![VERB.into()], limits, confine };
     match child.run(stdin).map_err(failed)? {
         ChildEnd::Done(code) => whole(code, MAX_CODE_BYTES).map_err(failed),
         ChildEnd::Refused(reason) => Err(refusal(&reason)),
@@ -73,6 +83,7 @@ fn compile_in(program: &Path, limits: ChildLimits, wasm: &[u8]) -> Result<Vec<u8
              SCOREHOST_COMPILE_MIB",
             printable(end.as_bytes())
         ))),
+        ChildEnd::Unconfined(reason) => Err(ScriptError::Unconfined(printable(reason.as_bytes()))),
         ChildEnd::Accident(end) => Err(ScriptError::Compiler(printable(end.as_bytes()))),
     }
 }
@@ -95,13 +106,14 @@ fn whole(mut file: File, most: u64) -> std::io::Result<Vec<u8>> {
 }
 
 /// The compiler's process: a component on stdin → code on stdout, or the reason on stderr. Returns the exit code.
-pub fn compile_stdin(limits: &ChildLimits) -> u8 {
+pub fn compile_stdin(limits: &ChildLimits, mode: Confine) -> u8 {
     if let Err(error) = child::limit_this_process(limits, MAX_CODE_BYTES) {
         child::say(&format!("its limits cannot be set: {error}"));
         return 1;
     }
-    crate::confine::confine_computation();
-    child::follow_parent();
+    if let Err(code) = child::confine_this_process(mode) {
+        return code;
+    }
     let mut wasm = Vec::new();
     if let Err(error) = std::io::stdin().lock().take(MAX_SCRIPT_BYTES).read_to_end(&mut wasm) {
         child::say(&format!("the component cannot be read: {error}"));

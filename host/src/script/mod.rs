@@ -58,6 +58,9 @@ pub enum ScriptError {
     /// The compiler's process cannot be started, or did not do its work.
     #[error("the compiler failed: {0}")]
     Compiler(String),
+    /// The compiler's process has to be confined, and cannot be.
+    #[error("the compiler is not started: {0}")]
+    Unconfined(String),
     /// wasmtime cannot start on this machine, or has no room for another instance.
     #[error("the script host cannot start an instance: {0}")]
     Engine(String),
@@ -126,7 +129,10 @@ impl ScriptError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            ScriptError::Read { .. } | ScriptError::Refused(_) | ScriptError::Compile(_) => Fault::Caller,
+            ScriptError::Read { .. }
+            | ScriptError::Refused(_)
+            | ScriptError::Compile(_)
+            | ScriptError::Unconfined(_) => Fault::Caller,
             ScriptError::Transient(_) | ScriptError::BuiltIn { transient: true, .. } => Fault::Transient,
             ScriptError::Compiler(_) | ScriptError::Engine(_) | ScriptError::Stopped => Fault::Host,
             _ => Fault::Script,
@@ -151,7 +157,7 @@ impl ScriptError {
     pub fn kind(&self) -> &'static str {
         match self {
             ScriptError::Read { .. } | ScriptError::Refused(_) | ScriptError::Compile(_) => "refused",
-            ScriptError::Compiler(_) | ScriptError::Engine(_) => "host",
+            ScriptError::Compiler(_) | ScriptError::Unconfined(_) | ScriptError::Engine(_) => "host",
             ScriptError::Permanent(_) | ScriptError::BuiltIn { transient: false, .. } => "permanent",
             ScriptError::Transient(_) | ScriptError::BuiltIn { transient: true, .. } => "transient",
             ScriptError::Trap { .. } => "trap",

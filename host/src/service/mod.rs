@@ -135,7 +135,7 @@ impl ServiceError {
             },
             ServiceError::Project(e) => e.hint(),
             ServiceError::Output(e) | ServiceError::Job(JobError::Output(e)) => e.hint().map(str::to_owned),
-            ServiceError::Confine(_) => Some(
+            ServiceError::Confine(_) | ServiceError::Script { source: ScriptError::Unconfined(_), .. } => Some(
                 "--confine auto goes on with what there is; newer kernels, and containers that allow it, have all"
                     .into(),
             ),

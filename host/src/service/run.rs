@@ -104,11 +104,11 @@ pub fn run(
     Output::check(&options)?;
     let views = Views::new(request, &deployment)?;
     let plan = if request.existing == Existing::Resume { None } else { Some(new_plan(request, &deployment, &views)?) };
-    let script = open_script(&request.compiler, &deployment)?;
+    let script = open_script(&request.compiler.clone().confined(request.confine), &deployment)?;
     let model = deployment.model.as_deref().map(ModelDigest::of).transpose()?;
     if let Some(model) = &model {
         let device = request.device.unwrap_or(device_of(deployment.settings.device));
-        model::try_all(&request.trial, device, &request.named, model)?;
+        model::try_all(&request.trial.clone().confined(request.confine), device, &request.named, model)?;
     }
     // Before the wall, so that nothing around it has to be writable.
     let _made = MadeFolder::make(&request.output)?;
@@ -196,20 +196,19 @@ fn scorer(
 /// What a job touches from here on: its script is open, and its listing is made.
 fn reach(request: &RunRequest, deployment: &Deployment, views: &Views) -> Reach {
     let whole = |path: &Path| path.canonicalize().ok();
-    let library = request.named.onnxruntime.as_deref();
-    // It opens the libraries beside it, and may be a link to where they are.
-    let libraries = library.into_iter().flat_map(|path| [Some(path.to_owned()), whole(path)]).flatten();
-    let libraries = libraries.filter_map(|path| path.parent().map(Path::to_owned));
     let read = [Some(request.input.clone()), Some(views.input.clone()), deployment.model.clone(), views.model.clone()];
     let kept = views.kept.iter().map(|folder| folder.path().to_owned());
-    // Not what is compiled of scripts: a job that could change that would change the next one's.
     let shaders = Private::of_user(cache::GPU).folder().map(Path::to_owned);
     let write = std::iter::once(request.output.clone()).chain(shaders).chain(kept);
     let output = whole(&request.output).and_then(|output| output.parent().map(Path::to_owned));
+    let temporary = views.kept.iter().filter_map(|folder| folder.path().parent().map(Path::to_owned));
     Reach {
-        read: read.into_iter().flatten().chain(libraries).collect(),
+        read: read.into_iter().flatten().collect(),
+        libraries: request.named.onnxruntime.iter().cloned().collect(),
         write: write.collect(),
-        tidy: output.into_iter().chain([std::env::temp_dir()]).collect(),
+        tidy: output.into_iter().chain(temporary).collect(),
+        // What is compiled of scripts: a job that could change that would change the next one's.
+        sealed: cache::user_folder().map(|folder| folder.join(cache::COMPILED)).into_iter().collect(),
     }
 }
 
