@@ -137,6 +137,11 @@ impl Guess {
         self.0 == Some(Kind::Text)
     }
 
+    /// Whether no cell so far has a value.
+    pub(super) fn is_blank(self) -> bool {
+        self.0.is_none()
+    }
+
     pub(super) fn admit(&mut self, class: Class) {
         self.0 = match (self.0, class) {
             (known, Class::Missing) => known,
