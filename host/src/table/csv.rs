@@ -62,8 +62,8 @@ impl CsvReader {
             if self.records.width() != fields.len() {
                 return Err(TableError::Changed);
             }
-            for (column, cell) in columns.iter_mut().zip(self.records.cells()) {
-                held += column.push(cell, count).ok_or(TableError::Changed)?;
+            for (column, cell) in columns.iter_mut().zip(self.records.texts()) {
+                held += cell.and_then(|cell| column.push(cell, count)).ok_or(TableError::Changed)?;
             }
             count += 1;
         }
@@ -114,24 +114,24 @@ impl Growing {
     }
 
     /// Adds the cell of this row, and answers with the bytes that it takes; none if it is not of the column's kind.
-    fn push(&mut self, cell: &[u8], row: u32) -> Option<usize> {
+    fn push(&mut self, cell: &str, row: u32) -> Option<usize> {
         if let Cells::Texts(texts) = &mut self.cells {
             if cell.is_empty() {
                 self.nulls.push(row);
             }
-            texts.push(str::from_utf8(cell).ok()?.to_owned());
+            texts.push(cell.to_owned());
             return Some(size_of::<String>() + cell.len());
         }
-        let cell = kinds::trim(cell);
+        let cell = cell.trim_ascii();
         let is_there = match &mut self.cells {
-            Cells::Booleans(values) => push(values, kinds::boolean(cell)),
-            Cells::Integers(values) => push(values, kinds::integer(cell)),
+            Cells::Booleans(values) => push(values, kinds::boolean(cell.as_bytes())),
+            Cells::Integers(values) => push(values, kinds::integer(cell.as_bytes())),
             // What is said to be no number is nothing, and not a number that is none.
             Cells::Numbers(values) => push(values, number(cell)),
             Cells::Texts(_) => false,
         };
         if !is_there {
-            if !kinds::is_missing(cell) {
+            if !kinds::is_missing(cell.as_bytes()) {
                 return None;
             }
             self.nulls.push(row);
@@ -151,6 +151,6 @@ fn push<T: Default>(values: &mut Vec<T>, value: Option<T>) -> bool {
     is_there
 }
 
-fn number(cell: &[u8]) -> Option<f64> {
-    str::from_utf8(cell).ok()?.parse().ok().filter(|value: &f64| !value.is_nan())
+fn number(cell: &str) -> Option<f64> {
+    cell.parse().ok().filter(|value: &f64| !value.is_nan())
 }

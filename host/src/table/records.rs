@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr_iter, memchr3};
+use memchr::{memchr, memchr3};
 
 use super::source::Source;
 use super::{MAX_COLUMNS, TableError};
@@ -26,7 +26,9 @@ pub(super) struct Records {
     delimiter: u8,
     /// A part of the file, that of the record in progress at least.
     input: Vec<u8>,
-    /// What of `input` comes after that record.
+    /// That record in `input`, without the end of its line.
+    line: Range<usize>,
+    /// What of `input` comes after it.
     rest: Range<usize>,
     /// Where in the file the bytes after `input` are.
     at: u64,
@@ -55,6 +57,7 @@ impl Records {
             source,
             delimiter: b',',
             input: vec![0; INPUT],
+            line: 0..0,
             rest: 0..0,
             at: 0,
             is_at_end: false,
@@ -105,6 +108,14 @@ impl Records {
     /// The cells of the record.
     pub(super) fn cells(&self) -> impl Iterator<Item = &[u8]> {
         self.cells.iter().map(|cell| &self.input[cell.clone()])
+    }
+
+    /// The same as texts; none for those that are not UTF-8.
+    pub(super) fn texts(&self) -> impl Iterator<Item = Option<&str>> {
+        // The record is checked as a whole, which is quicker, unless quotes that were taken out have left parts of letters.
+        let line = str::from_utf8(&self.input[self.line.clone()]).ok();
+        let of_line = move |cell: &Range<usize>| line?.get(cell.start - self.line.start..cell.end - self.line.start);
+        self.cells.iter().map(move |cell| of_line(cell).or_else(|| str::from_utf8(&self.input[cell.clone()]).ok()))
     }
 
     /// Goes to the next record; false at the end of the file.
@@ -172,25 +183,43 @@ impl Records {
 
     /// Makes a record of the next `len` bytes, which have no quotes.
     fn take_line(&mut self, len: usize) -> Result<(), TableError> {
-        let first = self.rest.start;
-        self.cells.clear();
-        let mut start = first;
-        for at in memchr_iter(self.delimiter, &self.input[first..first + len]) {
-            push(&mut self.cells, start..first + at)?;
-            start = first + at + 1;
+        self.begin(len);
+        let mut start = self.line.start;
+        let mut end = |cells: &mut Vec<_>, at| push(cells, std::mem::replace(&mut start, at + 1)..at);
+        // Cells are short: to call a search for each takes longer than eight bytes at a time do.
+        let (words, bytes) = self.input[self.line.clone()].as_chunks::<8>();
+        let delimiters = u64::from_le_bytes([self.delimiter; 8]);
+        let mut at = self.line.start;
+        for word in words {
+            let mut found = zeros(u64::from_le_bytes(*word) ^ delimiters);
+            while found != 0 {
+                end(&mut self.cells, at + found.trailing_zeros() as usize / 8)?;
+                found &= found - 1;
+            }
+            at += word.len();
         }
-        push(&mut self.cells, start..first + len)?;
-        self.rest.start = (first + len + 1).min(self.rest.end);
-        Ok(())
+        for byte in bytes {
+            if *byte == self.delimiter {
+                end(&mut self.cells, at)?;
+            }
+            at += 1;
+        }
+        end(&mut self.cells, at)
+    }
+
+    /// Makes the next `len` bytes, and the end of the line behind them, the record in progress, without cells yet.
+    fn begin(&mut self, len: usize) {
+        self.line = self.rest.start..self.rest.start + len;
+        self.rest.start = (self.line.end + 1).min(self.rest.end);
+        self.cells.clear();
     }
 
     /// Makes a record of the next `len` bytes; true if one of its cells is quoted. What stands for a quote becomes one
     /// where it is.
     fn take_quoted(&mut self, len: usize) -> Result<bool, TableError> {
-        let first = self.rest.start;
-        self.cells.clear();
-        let line = &mut self.input[..first + len];
-        let (mut at, mut has_quotes) = (first, false);
+        self.begin(len);
+        let line = &mut self.input[..self.line.end];
+        let (mut at, mut has_quotes) = (self.line.start, false);
         loop {
             let mut cell = at..at;
             if line.get(at) == Some(&b'"') {
@@ -220,7 +249,6 @@ impl Records {
             }
             at += 1;
         }
-        self.rest.start = (first + len + 1).min(self.rest.end);
         Ok(has_quotes)
     }
 }
@@ -232,6 +260,12 @@ fn push(cells: &mut Vec<Range<usize>>, cell: Range<usize>) -> Result<(), TableEr
     }
     cells.push(cell);
     Ok(())
+}
+
+/// The highest bit of each byte that is zero.
+const fn zeros(word: u64) -> u64 {
+    const LOWER: u64 = u64::from_le_bytes([0x7f; 8]);
+    !(((word & LOWER) + LOWER) | word | LOWER)
 }
 
 /// Where the record ends that `input` begins with.
