@@ -121,6 +121,7 @@ fn what_cannot_be_scored_without_a_script_is_refused() {
         (["picture_std: 1"], "tag `picture_std` is `1`; allowed is nothing"),
         (["predictions: best"], "tag `predictions` is `best`; allowed is `class` or `values`"),
         (["picture_shorter_side: 16"], "a shorter side of 16 pixels"),
+        (["table_columns: a"], "tag `table_columns` is `a`; allowed is nothing, since the model takes pictures"),
     ] {
         place.deploy_built_in(&demo("model"), &[], &tags);
         assert_refused(&place, &place.run(&[]), &[expected]);
@@ -211,7 +212,7 @@ fn another_scorer_does_not_resume_a_job() {
     place.deploy_model(&demo("model"), "score-by-batch", &["error_threshold: 0", "mini_batch_size: 1"], &[]);
     let ran = place.run(&["--resume"]);
     assert_eq!(ran.code, 2);
-    assert!(ran.stderr.contains("other script: `built-in 1` then"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("other script: `built-in 2` then"), "{}", ran.stderr);
 }
 
 #[test]
@@ -389,6 +390,66 @@ fn columns_are_taken_in_their_order_or_by_a_tag() {
     place.deploy_built_in(&graph, &[CSV], &["table_columns: rooms, area"]);
     std::fs::remove_dir_all(place.at("output")).unwrap();
     assert_refused(&place, &place.run(&[]), &["tag `table_columns` is `rooms, area`; allowed is 4 columns"]);
+}
+
+#[test]
+fn tags_that_mean_nothing_to_a_model_of_tables_are_refused() {
+    let place = Place::new();
+    std::fs::write(place.at("input/a.csv"), "rooms,area,age,distance,visits\n2,80.5,30,4.25,1\n").unwrap();
+    for (model, tag, expected) in [
+        (
+            "prices",
+            "picture_mean: 0, 0, 0",
+            "tag `picture_mean` is `0, 0, 0`; allowed is nothing, since the model takes",
+        ),
+        ("prices", "table_columns: area, rooms, age, distance", "allowed is what the model's signature says, `rooms"),
+        (
+            "visits",
+            "table_columns: age, visits",
+            "allowed is nothing, since each input takes the column of its own name",
+        ),
+    ] {
+        place.deploy_built_in(&mlflow(model), &[CSV], &[tag]);
+        assert_refused(&place, &place.run(&[]), &[expected]);
+    }
+    // What the signature says may be said again.
+    place.deploy_built_in(&mlflow("prices"), &[CSV], &["table_columns: rooms, area, age, distance"]);
+    place.run(&["--quiet"]).completed();
+}
+
+#[test]
+fn what_a_column_is_may_be_told_by_a_later_table() {
+    let place = Place::new();
+    let input = |name: &str, text: &str| std::fs::write(place.at("input").join(name), text).unwrap();
+    place.deploy_built_in(&mlflow("visits"), &[CSV], &[]);
+    // No remark in the first tables, and no table tells what `code` is until nobody looks any more.
+    for at in 0..20 {
+        input(&format!("{at:02}.csv"), "visits,age,remark,code\n2,30.5,,\n");
+    }
+    input("03.csv", "visits,age,remark,code\n3,40,late,\n");
+    input("21.csv", "visits,age,remark,code\n4,50, 7 ,1.50\n");
+    input("22.csv", "visits,age,remark,code\n5,60,TRUE,A7\n");
+    let rows = csv_rows(&place.run(&["--quiet"]).completed().predictions());
+    let own = |at: usize| rows[at][..5].join("|");
+    assert_eq!((rows.len(), own(1).as_str(), own(4).as_str()), (23, "00.csv|2|30.5||", "03.csv|3|40.0|late|"));
+    // As they stand in the file, since the columns are of texts.
+    assert_eq!((own(21).as_str(), own(22).as_str()), ("21.csv|4|50.0| 7 |1.50", "22.csv|5|60.0|TRUE|A7"));
+}
+
+#[test]
+fn an_output_may_have_the_name_of_the_files_column() {
+    let price = r#"[{"type": "double", "name": "price", "required": true}]"#;
+    let file = r#"[{"type": "double", "name": "file", "required": true}]"#;
+    let place = Place::new();
+    copy_folder(&mlflow("prices"), &place.at("model"));
+    let text = std::fs::read_to_string(mlflow("prices/MLmodel")).unwrap();
+    assert!(text.contains(price), "{text}");
+    std::fs::write(place.at("model/MLmodel"), text.replace(price, file)).unwrap();
+    std::fs::write(place.at("input/a.csv"), "rooms,area,age,distance\n2,80.5,30,4.25\n").unwrap();
+    place.deploy_built_in(&place.at("model"), &[CSV], &[]);
+    let rows = csv_rows(&place.run(&["--quiet"]).completed().predictions());
+    assert_eq!(rows[0].join(","), "file,rooms,area,age,distance,file_");
+    assert_eq!(rows[1][0], "a.csv");
 }
 
 #[test]

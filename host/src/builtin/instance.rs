@@ -1,6 +1,7 @@
 //! The built-in scorer at work: a mini-batch's files under a deadline, whatever they are; and what both kinds of files
 //! need for it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -150,9 +151,28 @@ fn append(columns: &mut [Column], more: Vec<Column>) -> Result<(), String> {
     Ok(())
 }
 
-/// The column that tells the file of each row.
-pub(super) fn file_column(name: &str, files: Vec<String>) -> Column {
-    Column { name: name.to_owned(), cells: Cells::Texts(files), nulls: Vec::new() }
+/// How often a name is made longer until no other column has it. Who needs more has named columns to that end, and their
+/// rows are refused for it.
+const MAX_MARKS: usize = 16;
+
+/// The columns of some rows: their files, their records' own, what the model predicts. A record's columns keep their names;
+/// any other that has the name of one of those, or of one before it, gets `_` at its end until it has not.
+pub(super) fn joined(files: Vec<String>, records: Vec<Column>, predicted: Vec<Column>) -> Vec<Column> {
+    let mut taken: HashSet<String> = records.iter().map(|column| column.name.clone()).collect();
+    let mut free = |column: Column| {
+        let mut name = column.name;
+        for _ in 0..MAX_MARKS {
+            if !taken.contains(&name) {
+                break;
+            }
+            name.push('_');
+        }
+        taken.insert(name.clone());
+        Column { name, ..column }
+    };
+    let file = free(Column { name: "file".to_owned(), cells: Cells::Texts(files), nulls: Vec::new() });
+    let predicted: Vec<_> = predicted.into_iter().map(free).collect();
+    std::iter::once(file).chain(records).chain(predicted).collect()
 }
 
 /// What the host's own rules refuse, or what would come again.
@@ -175,6 +195,28 @@ mod tests {
 
     fn column(name: &str, cells: Cells, nulls: &[u32]) -> Column {
         Column { name: name.into(), cells, nulls: nulls.to_vec() }
+    }
+
+    #[test]
+    fn no_two_columns_have_one_name() {
+        let named = |names: &[&str]| names.iter().map(|name| column(name, Cells::Integers(vec![1]), &[])).collect();
+        let names = |records: &[&str], predicted: &[&str]| {
+            let columns = joined(vec!["a.csv".into()], named(records), named(predicted));
+            columns.into_iter().map(|column| column.name).collect::<Vec<_>>().join(" ")
+        };
+        // The records' columns, the outputs, and what becomes of them.
+        for (records, predicted, expected) in [
+            (&["x"][..], &["y"][..], "file x y"),
+            (&["x"], &["x"], "file x x_"),
+            (&["file", "y"], &["y", "y_"], "file_ file y y_ y__"),
+            (&["x"], &["file"], "file x file_"),
+            (&[], &["file", "a", "a"], "file file_ a a_"),
+        ] {
+            assert_eq!(names(records, predicted), expected);
+        }
+        // Not without end: these rows are refused for their names.
+        let columns = joined(vec!["a.csv".into()], Vec::new(), named(&["a"; 40]));
+        assert!(Rows::new(columns, 9).is_err());
     }
 
     #[test]

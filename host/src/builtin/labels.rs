@@ -16,6 +16,17 @@ pub(super) struct Labels {
     pub(super) names: Vec<String>,
 }
 
+impl Labels {
+    /// Why they are not one for each class, if so.
+    pub(super) fn check(&self, classes: usize) -> Result<(), BuiltInError> {
+        if self.names.len() == classes {
+            return Ok(());
+        }
+        let reason = format!("{} names for {classes} classes", self.names.len());
+        Err(BuiltInError::Labels { path: self.path.clone(), reason })
+    }
+}
+
 /// The labels of the model at `file`: `NAME.labels.txt` beside `NAME.onnx`, else `labels.txt`; none if neither is there.
 ///
 /// # Errors

@@ -33,12 +33,12 @@ use crate::table::Table;
 use pictures::Pictures;
 use prediction::Prediction;
 use signature::Agreed;
-use tables::{Records, Tables};
+use tables::{Learning, Records, Tables};
 use tags::{Kind, Tags};
 
 /// What decides, beside the model, the rows that are written: to be raised when they change, so that no job is resumed
 /// into other rows.
-pub const VERSION: &str = "built-in 1";
+pub const VERSION: &str = "built-in 2";
 
 /// The model of a deployment, and what stands beside it.
 pub struct Model<'a> {
@@ -67,7 +67,8 @@ enum Task {
     Tables(Tables),
 }
 
-/// Tables that are looked at for one that opens: the first of a job may be a damaged one, not all of them.
+/// Tables that are looked at for one that opens, and for columns that have no value in that: the first of a job may be a
+/// damaged one, or of a day without remarks, not all of them.
 const MAX_FIRST: usize = 16;
 
 /// Rows that a model may insist on: exporters fix the batch at a few, and what is missing in the last one is filled up.
@@ -91,11 +92,19 @@ impl Scorer {
     /// # Errors
     /// If it takes nothing that files can be turned into, if its signature or labels do not fit it, or a tag is wrong.
     pub fn new(model: &Model<'_>, tags: &BTreeMap<String, String>) -> Result<Self, BuiltInError> {
-        let tags = Tags::read(tags)?;
+        let written = tags;
+        let tags = Tags::read(written)?;
         let agreed = Agreed::new(model.session.inputs(), model.session.outputs(), model.mlflow)?;
         let (task, kind) = match Tables::new(&agreed.inputs, agreed.columns.as_deref(), &tags)? {
-            Some(tables) => (Task::Tables(tables), Kind::Values),
-            None => (Task::Pictures(Pictures::new(&agreed.inputs, &tags)?), Kind::Class),
+            Some(tables) => {
+                Tags::refuse(written, tags::PICTURE, "records of tables")?;
+                (Task::Tables(tables), Kind::Values)
+            }
+            None => {
+                let pictures = Pictures::new(&agreed.inputs, &tags)?;
+                Tags::refuse(written, tags::TABLE, "pictures")?;
+                (Task::Pictures(pictures), Kind::Class)
+            }
         };
         let labels = if model.has_folder { labels::find(model.file)? } else { None };
         let prediction = Prediction::new(&agreed.outputs, tags.predictions, kind, labels)?;
@@ -136,7 +145,8 @@ impl Scorer {
         Err(BuiltInError::Files { first, count: 1 + others.count(), endings: self.endings() })
     }
 
-    /// Learns from a job's first table what columns rows have; every later table must have the same. `stop` ends it.
+    /// Learns from a job's first table what columns rows have; every later table must have the same. What a column without
+    /// any value is, the next few tables tell. `stop` ends it.
     ///
     /// # Errors
     /// If none of the first few tables has what the model takes: why the first has not.
@@ -147,22 +157,27 @@ impl Scorer {
         stop: &Arc<AtomicBool>,
     ) -> Result<(), BuiltInError> {
         let Task::Tables(tables) = &mut self.task else { return Ok(()) };
-        let mut first = None;
+        let (mut learning, mut first): (Option<Learning>, _) = (None, None);
         for file in names.filter_map(|name| std::str::from_utf8(name).ok()).take(MAX_FIRST) {
             let opened = Table::open(&folder.join(file), file, stop).map_err(|e| fault::chain(&e));
-            let learned = opened.and_then(|table| {
-                tables.check(table.fields())?;
-                Ok(Records::of(table.fields()))
-            });
-            match learned {
-                Ok(records) => {
-                    tables.records = Some(records);
-                    return Ok(());
-                }
-                Err(reason) => drop(first.get_or_insert(BuiltInError::Table { file: file.to_owned(), reason })),
+            let checked = opened.and_then(|table| tables.check(table.fields()).map(|()| table));
+            match (checked, &mut learning) {
+                (Ok(table), Some(learning)) => learning.admit(table.fields()),
+                (Ok(table), none) => *none = Some(Learning::of(table.fields())),
+                (Err(reason), None) => drop(first.get_or_insert(BuiltInError::Table { file: file.to_owned(), reason })),
+                // It is one of the job's errors once it is scored.
+                (Err(_), Some(_)) => {}
+            }
+            if learning.as_ref().is_some_and(Learning::is_complete) {
+                break;
             }
         }
-        first.map_or(Ok(()), Err)
+        match (learning, first) {
+            (Some(learning), _) => tables.records = Some(learning.finish(|column| tables.takes(column))),
+            (None, Some(error)) => return Err(error),
+            (None, None) => {}
+        }
+        Ok(())
     }
 
     /// What was learned, to be kept beside a job's output.

@@ -50,10 +50,8 @@ impl Prediction {
         };
         if let Some((at, Some(labels))) = &class
             && let Some(classes) = width(&outputs[*at].port.shape)
-            && classes != labels.names.len()
         {
-            let reason = format!("{} names for {classes} classes", labels.names.len());
-            return Err(BuiltInError::Labels { path: labels.path.clone(), reason });
+            labels.check(classes)?;
         }
         let numbers = outputs.iter().filter_map(|output| width(&output.port.shape)).fold(0, usize::saturating_add);
         if class.is_none() && numbers > MAX_COLUMNS {
@@ -135,6 +133,10 @@ fn best(tensor: &Tensor, labels: Option<&Labels>) -> Result<Vec<Column>, String>
     if classes < 2 {
         return Err("one number a row, which is no class; the tag `predictions: values` takes it as it is".into());
     }
+    if let Some(labels) = labels {
+        // A graph may leave open how many classes there are, until now.
+        labels.check(classes).map_err(|e| e.to_string())?;
+    }
     let flat = Tensor::from_f32(vec![rows, classes], tensor.to_f32()).map_err(|e| e.to_string())?;
     let is_ready: Vec<_> = flat.f32().unwrap_or_default().chunks(classes).map(is_distribution).collect();
     let made = if is_ready.iter().all(|&ready| ready) { flat.clone() } else { flat.softmax() };
@@ -144,8 +146,7 @@ fn best(tensor: &Tensor, labels: Option<&Labels>) -> Result<Vec<Column>, String>
         class.push(i64::try_from(index).map_err(|e| e.to_string())?);
         probability.push(shortest(p));
         if let Some(labels) = labels {
-            let missing = || format!("class {index} has no label in {} names", labels.names.len());
-            names.push(labels.names.get(index).ok_or_else(missing)?.clone());
+            names.push(labels.names[index].clone());
         }
     }
     let column = |name: &str, cells| Column { name: name.into(), cells, nulls: Vec::new() };
@@ -256,5 +257,11 @@ mod tests {
         // A graph that does not say how many numbers it gives is found out when it runs.
         let open = Prediction::new(&[output("y", &[])], None, Kind::Class, None).unwrap();
         assert!(open.columns(&[floats(&[1, 1], &[1.0])], 1).unwrap_err().contains("predictions: values"));
+        // So are labels that are more or fewer than the classes, whichever class is the most likely one.
+        for (names, expected) in [(vec!["a"; 3], "3 names for 2 classes"), (vec!["a"], "1 names for 2 classes")] {
+            let open = Prediction::new(&[output("y", &[None, None])], None, Kind::Class, Some(labels(&names))).unwrap();
+            let error = open.columns(&[floats(&[1, 2], &[1.0, 0.0])], 1).unwrap_err();
+            assert!(error.contains("labels `labels.txt`") && error.contains(expected), "{error}");
+        }
     }
 }

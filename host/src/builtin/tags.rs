@@ -49,8 +49,13 @@ const TAGS: [(&str, &str); 9] = [
     ("table_columns", "the names of the columns that the model takes, as `age, income`"),
 ];
 
-/// What such tags begin with.
-const PREFIXES: [&str; 2] = ["picture_", "table_"];
+/// What tags for pictures begin with.
+pub(super) const PICTURE: &str = "picture_";
+
+/// What tags for tables begin with.
+pub(super) const TABLE: &str = "table_";
+
+const PREFIXES: [&str; 2] = [PICTURE, TABLE];
 
 impl Tags {
     /// Reads what concerns the built-in scorer.
@@ -77,6 +82,17 @@ impl Tags {
             }
         }
         Ok(read)
+    }
+
+    /// Refuses tags that begin with `prefix`, which mean nothing to a model that takes `takes`.
+    ///
+    /// # Errors
+    /// Names the first of them.
+    pub(super) fn refuse(tags: &BTreeMap<String, String>, prefix: &str, takes: &str) -> Result<(), BuiltInError> {
+        tags.iter().find(|(key, _)| key.starts_with(prefix)).map_or(Ok(()), |(key, value)| {
+            let allowed = format!("nothing, since the model takes {takes}");
+            Err(BuiltInError::Tag { key: key.clone(), value: value.clone(), allowed })
+        })
     }
 
     fn take(&mut self, key: &str, value: &str) -> Option<()> {

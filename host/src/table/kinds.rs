@@ -15,7 +15,7 @@ pub(super) enum Class {
 
 /// The class of a cell. Spaces around it do not matter, as they do not to pandas.
 pub(super) fn class_of(cell: &[u8]) -> Class {
-    let cell = trim(cell);
+    let cell = cell.trim_ascii();
     let Some(&first) = cell.first() else { return Class::Missing };
     match first {
         b'0'..=b'9' | b'-' | b'.' => match number_class(cell) {
@@ -27,10 +27,6 @@ pub(super) fn class_of(cell: &[u8]) -> Class {
         b'#' | b'<' | b'N' | b'n' if is_missing(cell) => Class::Missing,
         _ => Class::Text,
     }
-}
-
-pub(super) fn trim(cell: &[u8]) -> &[u8] {
-    cell.trim_ascii()
 }
 
 /// The words that `pandas.read_csv` takes for nothing.
@@ -72,33 +68,49 @@ fn is_infinity(cell: &[u8]) -> bool {
 
 /// The integer, if the cell is one as it would be written again: `007` and `+7` are texts, and `-0` is a number.
 pub(super) fn integer(cell: &[u8]) -> Option<i64> {
-    let (is_negative, digits) = cell.strip_prefix(b"-").map_or((false, cell), |rest| (true, rest));
-    let is_canonical = match digits {
+    let (is_negative, unsigned) = cell.strip_prefix(b"-").map_or((false, cell), |rest| (true, rest));
+    let is_canonical = match unsigned {
         [b'0'] => !is_negative,
-        [b'1'..=b'9', ..] => digits.len() <= 19,
+        [b'1'..=b'9', ..] => unsigned.len() <= 19 && digits(unsigned) == unsigned.len(),
         _ => false,
     };
     if !is_canonical {
         return None;
     }
-    digits.iter().try_fold(0i64, |sum, &digit| {
-        let digit = i64::from(digit.wrapping_sub(b'0'));
-        let shifted = sum.checked_mul(10).filter(|_| (0..=9).contains(&digit))?;
-        if is_negative { shifted.checked_sub(digit) } else { shifted.checked_add(digit) }
-    })
+    // Nineteen digits fit 64 bits without a sign.
+    let value = unsigned.iter().fold(0u64, |value, digit| value * 10 + u64::from(digit & 0x0f));
+    if is_negative { 0i64.checked_sub_unsigned(value) } else { i64::try_from(value).ok() }
+}
+
+/// How many digits `text` begins with.
+fn digits(text: &[u8]) -> usize {
+    let (words, _) = text.as_chunks::<8>();
+    let count = 8 * words.iter().take_while(|word| are_digits(u64::from_le_bytes(**word))).count();
+    count + text[count..].iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
+/// Whether eight bytes are digits: the upper half of each is 3, and is still when 6 is added, which only what follows `9`
+/// takes further.
+const fn are_digits(word: u64) -> bool {
+    const UPPER: u64 = u64::from_le_bytes([0xf0; 8]);
+    let added = word.wrapping_add(u64::from_le_bytes([6; 8]));
+    word & UPPER | (added & UPPER) >> 4 == u64::from_le_bytes([0x33; 8])
 }
 
 /// Integer, number or text: digits without needless zeros before them, perhaps a fraction and an exponent. An integer
 /// that does not fit 64 bits is text, since as a number it would lose digits.
 fn number_class(cell: &[u8]) -> Class {
     let unsigned = cell.strip_prefix(b"-").unwrap_or(cell);
-    if is_infinity(unsigned) {
+    let whole = digits(unsigned);
+    if whole == 0 && is_infinity(unsigned) {
         return Class::Number;
     }
-    let digits = |from: &[u8]| from.iter().take_while(|b| b.is_ascii_digit()).count();
-    let whole = digits(unsigned);
     let mut rest = &unsigned[whole..];
     if rest.is_empty() {
+        // Most need not be worked out, since so few digits fit in any case.
+        if whole <= 18 && matches!(unsigned, [b'1'..=b'9', ..]) {
+            return Class::Integer;
+        }
         return match integer(cell) {
             Some(_) => Class::Integer,
             None if cell == b"-0" => Class::Number,
@@ -135,6 +147,11 @@ impl Guess {
     /// Whether it can still change.
     pub(super) fn is_text(self) -> bool {
         self.0 == Some(Kind::Text)
+    }
+
+    /// Whether no cell so far has a value.
+    pub(super) fn is_blank(self) -> bool {
+        self.0.is_none()
     }
 
     pub(super) fn admit(&mut self, class: Class) {
@@ -200,6 +217,18 @@ mod tests {
         for (cell, expected) in cases {
             assert_eq!(class_of(cell.as_bytes()), *expected, "`{cell}`");
         }
+    }
+
+    #[test]
+    fn digits_are_counted_as_far_as_they_go() {
+        for at in 0..20 {
+            for other in [b'/', b':', b' ', b'p', 0x00, 0xb5, 0xfa, 0xff] {
+                let mut text = *b"12345678901234567890";
+                text[at] = other;
+                assert_eq!(digits(&text), at, "{text:?}");
+            }
+        }
+        assert_eq!((digits(b"12345678"), digits(b"0123456789")), (8, 10));
     }
 
     #[test]

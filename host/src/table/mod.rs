@@ -9,6 +9,7 @@ mod csv;
 mod kinds;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod records;
 mod source;
 pub(crate) mod write;
 
@@ -42,6 +43,8 @@ pub struct Field {
     pub name: String,
     /// What its cells are.
     pub kind: Kind,
+    /// Whether no cell has a value, so that `kind` is only a guess.
+    pub is_blank: bool,
 }
 
 /// More columns than any table that is scored has; what a script may return is bounded by the same number.
@@ -208,13 +211,23 @@ impl Table {
         if ![".csv", ".tsv", ".txt"].iter().any(|ending| name.ends_with(ending)) {
             return Err(TableError::Unknown);
         }
-        let (reader, fields) = csv::CsvReader::open(source)?;
+        // A header may hold as many commas as tabs; the name says which of them separate.
+        let delimiter = name.ends_with(".tsv").then_some(b'\t');
+        let (reader, fields) = csv::CsvReader::open(source, delimiter)?;
         Ok(Self { reader: Reader::Csv(Box::new(reader)), fields })
     }
 
     /// Its columns.
     pub fn fields(&self) -> &[Field] {
         &self.fields
+    }
+
+    /// From now on reads the column at `index` as the texts that stand in the file. Only the columns of CSV files have
+    /// such texts; those of others keep their kind.
+    pub fn read_as_texts(&mut self, index: usize) {
+        if let (Reader::Csv(_), Some(field)) = (&self.reader, self.fields.get_mut(index)) {
+            field.kind = Kind::Text;
+        }
     }
 
     /// The bytes that it may hold while it is open, beside its batches.

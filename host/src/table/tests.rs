@@ -264,6 +264,92 @@ fn a_quote_that_is_never_closed_is_an_error_and_swallows_no_rows() {
     }
 }
 
+#[test]
+fn a_name_that_says_tabs_is_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        read(&path, 9).unwrap().0.into_iter().map(|field| field.name).collect::<Vec<_>>()
+    };
+    // As many commas as tabs, more of them, and no tab.
+    assert_eq!(names("a.tsv", "name, first\tage, years\tb\nx,y\t1\t2\n"), ["name, first", "age, years", "b"]);
+    assert_eq!(names("b.TSV", "a,b,c\td\n1\t2\n"), ["a,b,c", "d"]);
+    assert_eq!(names("c.tsv", "a,b\n1\n"), ["a,b"]);
+    assert_eq!(names("d.csv", "name, first\tage\nx,y\t1\n".replace("x,y\t1", "x,y").as_str()), ["name", " first\tage"]);
+}
+
+/// What `pandas.read_csv` gives of the same texts, with the same delimiter.
+#[test]
+fn lines_without_cells_are_no_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.csv");
+    for (text, expected) in [
+        ("a\n1\n\n3\n", "1|3"),
+        ("a\n1\n  \n3\n", "1|3"),
+        ("a\r\n1\r\n  \r\n\r\n3", "1|3"),
+        ("a\n1\n3\n  ", "1|3"),
+        ("\n  \na\n1\n", "1"),
+        ("a,b\n1,2\n \t \n3,4\n", "1|3"),
+        ("a\tb\n1\t2\n  \n3\t4\n", "1|3"),
+        // A line of its delimiters only has cells, and a quoted one is there, even if nothing is in it.
+        ("a\tb\n1\t2\n\t\n3\t4\n", "1|null|3"),
+        ("a\n1\n\"\"\n3\n", "1|null|3"),
+        ("a\nx\n\" \"\ny\n", "\"x\"|\" \"|\"y\""),
+        ("a\nu\n x\n", "\"u\"|\" x\""),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let (_, batches) = read(&path, 9).unwrap();
+        let cells: Vec<_> = values(&batches[0].columns()[0]).iter().map(Value::to_string).collect();
+        assert_eq!(cells.join("|"), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn a_column_without_values_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.csv");
+    std::fs::write(&path, "a,b,c\n1,,NA\n,x,\n").unwrap();
+    let mut table = open(&path).unwrap();
+    assert_eq!(table.fields().iter().map(|field| field.is_blank).collect::<Vec<_>>(), [false, false, true]);
+    // As texts, cells are what stands there.
+    (0..3).for_each(|index| table.read_as_texts(index));
+    let batch = table.next(9, usize::MAX).unwrap().unwrap();
+    let cells: Vec<_> = batch.columns().iter().map(values).collect();
+    assert_eq!(cells, [["1".into(), Value::Null], [Value::Null, "x".into()], ["NA".into(), Value::Null]]);
+}
+
+/// Quoted and plain cells that end anywhere in what is read at a time are those that another reader finds.
+#[test]
+fn records_do_not_depend_on_where_the_file_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.csv");
+    let mut random = StdRng::seed_from_u64(3);
+    let parts = ["a", "\"\"", ",", "\n", "\r\n", "é", "x y", "12"];
+    let mut text = String::from("a,b\n");
+    while text.len() < 700_000 {
+        for end in [",", "\n"] {
+            let long = if random.random_range(0..1000) == 0 { 20_000 } else { 6 };
+            let is_quoted = random.random_range(0..3) > 0;
+            let chosen = if is_quoted { &parts[..] } else { &parts[5..] };
+            let cell: String =
+                (0..random.random_range(1..long)).map(|_| chosen[random.random_range(0..chosen.len())]).collect();
+            let quote = if is_quoted { "\"" } else { "" };
+            text.extend([quote, &cell, quote, end]);
+        }
+    }
+    std::fs::write(&path, &text).unwrap();
+    let (_, batches) = read(&path, 1000).unwrap();
+    let column = |at: usize| batches.iter().flat_map(|batch| values(&batch.columns()[at])).collect::<Vec<_>>();
+    let mut reader = ::csv::ReaderBuilder::new().from_reader(text.as_bytes());
+    let expected: Vec<_> = reader.records().map(Result::unwrap).collect();
+    assert!(expected.len() > 10_000);
+    for at in 0..2 {
+        let expected: Vec<Value> = expected.iter().map(|record| record[at].into()).collect();
+        assert_eq!(column(at), expected);
+    }
+}
+
 /// Every way to cut a file off, and bits turned at random: rows or an error come, and nothing else.
 #[test]
 fn damaged_files_never_panic() {

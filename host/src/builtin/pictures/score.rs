@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::super::instance::{AHEAD, Instance, Made, failure, file_column, unreadable};
+use super::super::instance::{AHEAD, Instance, Made, failure, joined, unreadable};
 use super::Pictures;
 use crate::fault::{self, Fault};
 use crate::infer::session::Answer;
@@ -84,7 +84,5 @@ async fn begin(
 async fn finish(instance: &Instance, call: &Call<'_>, batch: Batch, made: &mut Made) -> Result<(), ScriptError> {
     let predicted = instance.predicted(&batch.answer, batch.files.len()).await?;
     let files = batch.files.iter().map(|&index| call.files[index as usize].clone()).collect();
-    let mut columns = vec![file_column("file", files)];
-    columns.extend(predicted);
-    made.append(columns)
+    made.append(joined(files, Vec::new(), predicted))
 }

@@ -7,7 +7,7 @@
 mod records;
 mod score;
 
-pub(super) use records::Records;
+pub(super) use records::{Learning, Records};
 pub(super) use score::score;
 
 use super::BuiltInError;
@@ -58,22 +58,29 @@ impl Tables {
         let fixed = super::fixed_rows(&inputs[0])?;
         let rows = fixed.unwrap_or_else(|| tags.batch.unwrap_or(BATCH_ROWS));
         let made = |inputs| Ok(Some(Self { inputs, fixed, rows, records: None }));
+        let refuse = |names: &[String], allowed: String| {
+            Err(BuiltInError::Tag { key: "table_columns".into(), value: names.join(", "), allowed })
+        };
         if let [only] = inputs {
             // One number is a column of the input's own name, as each is where there are several inputs.
             let own = (width(only) == Some(1)).then(|| std::slice::from_ref(&only.name));
+            if let (Some(tag), Some(signature)) = (&tags.columns, columns)
+                && tag != signature
+            {
+                return refuse(tag, format!("what the model's signature says, `{}`", signature.join(", ")));
+            }
             let named = columns.or(tags.columns.as_deref()).or(own);
             if let (Some(names), Some(width)) = (named, width(only))
                 && names.len() != width
             {
-                return Err(BuiltInError::Tag {
-                    key: "table_columns".into(),
-                    value: names.join(", "),
-                    allowed: format!("{width} columns, as many as the model takes numbers"),
-                });
+                return refuse(names, format!("{width} columns, as many as the model takes numbers"));
             }
             return made(Inputs::Together(only.clone(), named.map(<[String]>::to_vec)));
         }
         if inputs.iter().all(|port| width(port) == Some(1) && port.shape[0] == inputs[0].shape[0]) {
+            if let Some(tag) = &tags.columns {
+                return refuse(tag, "nothing, since each input takes the column of its own name".into());
+            }
             return made(Inputs::Apart(inputs.to_vec()));
         }
         Ok(None)
@@ -95,6 +102,15 @@ impl Tables {
                 let text = |port: &Port| format!("`{}` as {}", port.name, element_name(port.element));
                 format!("tables: the columns {}", ports.iter().map(text).collect::<Vec<_>>().join(", "))
             }
+        }
+    }
+
+    /// Whether the model takes the column of this name.
+    pub(super) fn takes(&self, column: &str) -> bool {
+        match &self.inputs {
+            Inputs::Together(_, Some(names)) => names.iter().any(|name| name == column),
+            Inputs::Together(_, None) => true,
+            Inputs::Apart(ports) => ports.iter().any(|port| port.name == column),
         }
     }
 

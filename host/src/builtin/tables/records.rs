@@ -3,32 +3,69 @@
 use serde::{Deserialize, Serialize};
 
 use crate::row::{Cells, Column};
-use crate::table::{Batch, Field, Kind};
+use crate::table::{Batch, Field, Kind, Table};
 
-/// The columns of every row that come from its record, and the names that are left for others.
+/// The columns of a job's first table, while it is looked for what those are that have no value in it.
+pub(in super::super) struct Learning {
+    columns: Vec<(String, Option<Kind>)>,
+}
+
+impl Learning {
+    /// What a first table tells.
+    pub(in super::super) fn of(fields: &[Field]) -> Self {
+        Self { columns: fields.iter().map(|field| (field.name.clone(), known(field))).collect() }
+    }
+
+    /// Takes from a later table what the columns are that are not known yet.
+    pub(in super::super) fn admit(&mut self, fields: &[Field]) {
+        for (name, kind) in self.columns.iter_mut().filter(|(_, kind)| kind.is_none()) {
+            *kind = fields.iter().find(|field| field.name == *name).and_then(known);
+        }
+    }
+
+    /// Whether every column is known.
+    pub(in super::super) fn is_complete(&self) -> bool {
+        self.columns.iter().all(|(_, kind)| kind.is_some())
+    }
+
+    /// The columns. Those that are not known yet are numbers where the model takes them, and else texts, which any cell
+    /// can be.
+    pub(in super::super) fn finish(self, is_taken: impl Fn(&str) -> bool) -> Records {
+        let kind = |name: &str, kind: Option<Kind>| {
+            plural(kind.unwrap_or(if is_taken(name) { Kind::Number } else { Kind::Text })).to_owned()
+        };
+        let columns = self.columns.into_iter().map(|(name, known)| {
+            let kind = kind(&name, known);
+            (name, kind)
+        });
+        Records { columns: columns.collect() }
+    }
+}
+
+/// What a column is, unless it has no value that would tell.
+fn known(field: &Field) -> Option<Kind> {
+    (!field.is_blank).then_some(field.kind)
+}
+
+/// The columns of every row that come from its record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in super::super) struct Records {
     columns: Vec<(String, String)>,
 }
 
 impl Records {
-    /// The columns of a first table.
-    pub(in super::super) fn of(fields: &[Field]) -> Self {
-        Self { columns: fields.iter().map(|f| (f.name.clone(), plural(f.kind).to_owned())).collect() }
-    }
-
     /// The names of the columns, in their order.
     pub(super) fn names(&self) -> Vec<String> {
         self.columns.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// A name for a column that is added to a record: its own, or with `_` after it where the record has that.
-    pub(super) fn free(&self, name: &str) -> String {
-        let mut free = name.to_owned();
-        while self.columns.iter().any(|(taken, _)| *taken == free) {
-            free.push('_');
+    /// Has a table give as texts what its cells alone would make numbers or truth values, where the first had texts.
+    pub(super) fn widen(&self, table: &mut Table) {
+        for (name, _) in self.columns.iter().filter(|(_, kind)| kind == plural(Kind::Text)) {
+            if let Some(index) = table.fields().iter().position(|field| field.name == *name) {
+                table.read_as_texts(index);
+            }
         }
-        free
     }
 
     /// Checks that a table has the same columns, in any order.
@@ -65,7 +102,7 @@ impl Records {
                 _ if column.nulls.len() == batch.rows() => empty(kind, batch.rows()),
                 Cells::Integers(whole) if kind == plural(Kind::Number) => exact(name, whole)?,
                 cells => {
-                    let text = "the table that comes first decides";
+                    let text = "the first table by name decides";
                     let has = cells.kind();
                     return Err(format!("column `{name}` holds {has}, and {kind} in the job's first table; {text}"));
                 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::instance::{AHEAD, Instance, Made, failure, file_column, unreadable};
+use super::super::instance::{AHEAD, Instance, Made, failure, joined, unreadable};
 use super::{Records, Tables};
 use crate::fault::{self, Fault};
 use crate::infer::session::Answer;
@@ -60,6 +60,9 @@ async fn score_file(
     let mut reader = Reader::open(instance.services.input_folder.join(file), file).await?;
     let fields = reader.table.as_ref().map(|table| table.fields().to_vec()).unwrap_or_default();
     tables.check(&fields).and_then(|()| records.check(&fields)).map_err(Failure::File)?;
+    if let Some(table) = &mut reader.table {
+        records.widen(table);
+    }
     let held = reader.table.as_ref().map_or(0, Table::memory);
     let _held = instance.budget.take(held).map_err(failure)?;
     // Of a batch's own cells, of which four are held at a time: together half of what an instance may.
@@ -77,30 +80,20 @@ async fn score_file(
         if waiting.len() > AHEAD
             && let Some(oldest) = waiting.pop_front()
         {
-            finish(instance, records, file, oldest, &mut made).await?;
+            finish(instance, file, oldest, &mut made).await?;
         }
     }
     for batch in waiting {
-        finish(instance, records, file, batch, &mut made).await?;
+        finish(instance, file, batch, &mut made).await?;
     }
     let columns = made.into_columns();
     if columns.is_empty() { Err(Failure::File("the table has no records".into())) } else { Ok(columns) }
 }
 
 /// Waits for a batch and appends its rows: the file, the record, what the model predicts.
-async fn finish(
-    instance: &Instance,
-    records: &Records,
-    file: &str,
-    batch: Waiting,
-    made: &mut Made,
-) -> Result<(), ScriptError> {
-    let mut columns = vec![file_column(&records.free("file"), vec![file.to_owned(); batch.rows])];
-    columns.extend(batch.columns);
-    for column in instance.predicted(&batch.answer, batch.rows).await? {
-        columns.push(Column { name: records.free(&column.name), ..column });
-    }
-    made.append(columns)
+async fn finish(instance: &Instance, file: &str, batch: Waiting, made: &mut Made) -> Result<(), ScriptError> {
+    let predicted = instance.predicted(&batch.answer, batch.rows).await?;
+    made.append(joined(vec![file.to_owned(); batch.rows], batch.columns, predicted))
 }
 
 /// A table that is read on a thread of its own, so that a deadline ends the wait for it.

@@ -10,7 +10,7 @@ mod values;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use parquet::basic::{ConvertedType, Repetition};
+use parquet::basic::{ConvertedType, LogicalType, Repetition};
 use parquet::column::reader::get_column_reader;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
@@ -87,7 +87,9 @@ impl ParquetReader {
                 return Err(refuse("a list; only plain columns are read".into()));
             }
             let conversion = Conversion::of(column).map_err(refuse)?;
-            fields.push(Field { name: column.name().to_owned(), kind: conversion.kind() });
+            // What writers say of a column that has no value, and so no type.
+            let is_blank = matches!(column.logical_type_ref(), Some(LogicalType::Unknown));
+            fields.push(Field { name: column.name().to_owned(), kind: conversion.kind(), is_blank });
             conversions.push(conversion);
         }
         check_names(fields.iter().map(|field| field.name.as_str()))?;
@@ -239,5 +241,61 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Table
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(damaged(&error.to_string())),
         Err(_) => Err(damaged("its decoder panicked")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::data_type::Int64Type;
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    use super::*;
+
+    const COLUMNS: usize = 4;
+
+    /// Distinct values of each column, each of which is there twice, so that a dictionary is written.
+    const DISTINCT: usize = 100_000;
+
+    fn with_dictionaries(path: &std::path::Path) {
+        let schema: String = (0..COLUMNS).map(|at| format!("required int64 c{at};")).collect();
+        let schema = parse_message_type(&format!("message m {{ {schema} }}")).unwrap();
+        let properties = WriterProperties::builder().set_dictionary_page_size_limit(1 << 20).build();
+        let file = std::fs::File::create(path).unwrap();
+        let mut writer = SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties)).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let values: Vec<i64> = (0..2 * DISTINCT as i64).map(|at| at % DISTINCT as i64).collect();
+        while let Some(mut column) = group.next_column().unwrap() {
+            column.typed::<Int64Type>().write_batch(&values, None, None).unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.close().unwrap();
+    }
+
+    #[test]
+    fn a_dictionary_is_counted_as_long_as_its_column_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        with_dictionaries(&path);
+        let open = || ParquetReader::open(Source::open(&path, &Arc::default()).unwrap()).unwrap();
+        let all = COLUMNS * DISTINCT * size_of::<i64>();
+
+        let (mut reader, fields) = open();
+        let columns = reader.next(&fields, 10, usize::MAX).unwrap().unwrap();
+        assert_eq!(columns[COLUMNS - 1].cells, crate::row::Cells::Integers((0..10).collect()));
+        let budget = Arc::clone(&reader.budget);
+        let held = budget.held();
+        assert!((all..all + (4 << 20)).contains(&held), "{held} bytes for {all}");
+        while reader.next(&fields, 50_000, usize::MAX).unwrap().is_some() {}
+        drop(reader);
+        assert_eq!(budget.held(), 0);
+
+        // What all columns hold at once is what is bounded, not what one does.
+        let (mut reader, fields) = open();
+        reader.budget = Budget::new(all / 2);
+        let error = reader.next(&fields, 10, usize::MAX).unwrap_err();
+        assert!(error.to_string().starts_with("bytes of pages that are needed at once: more than"), "{error}");
     }
 }

@@ -37,6 +37,12 @@ impl Budget {
         Arc::new(Self { held: AtomicUsize::new(0), limit })
     }
 
+    /// What they take now, in bytes.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
     fn take(self: &Arc<Self>, bytes: usize) -> Result<Held> {
         let update = |held: usize| held.checked_add(bytes).filter(|&all| all <= self.limit);
         match self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update) {
@@ -104,6 +110,8 @@ pub(super) struct Pages {
     width: usize,
     zstd: Option<FrameDecoder>,
     budget: Arc<Budget>,
+    /// What the decoded dictionary takes. The column's reader has it, and this, for as long as it is there.
+    dictionary: Option<Held>,
 }
 
 impl Pages {
@@ -122,7 +130,7 @@ impl Pages {
             Physical::BOOLEAN => 1,
         };
         let (source, budget) = (Arc::clone(source), Arc::clone(budget));
-        Ok(Self { source, at, end, codec: chunk.compression(), physical, width, zstd: None, budget })
+        Ok(Self { source, at, end, codec: chunk.compression(), physical, width, zstd: None, budget, dictionary: None })
     }
 
     /// The next header; `at` is then behind it.
@@ -224,7 +232,10 @@ impl Pages {
         })
     }
 
-    fn dictionary_page(&self, numbers: &[i64; 8], bytes: Vec<u8>, mut held: Held) -> Result<Page> {
+    fn dictionary_page(&mut self, numbers: &[i64; 8], bytes: Vec<u8>, held: Held) -> Result<Page> {
+        if self.dictionary.is_some() {
+            return Err(damaged("a column has two dictionaries"));
+        }
         let (values, encoding) = (short(numbers[1])?, encoding(numbers[2])?);
         if !matches!(encoding, Encoding::PLAIN | Encoding::PLAIN_DICTIONARY) {
             return Err(damaged(&format!("a dictionary is encoded as {encoding}")));
@@ -234,9 +245,8 @@ impl Pages {
             return Err(damaged("a dictionary says to have more values than fit into it"));
         }
         let is_text = matches!(self.physical, Physical::BYTE_ARRAY | Physical::FIXED_LEN_BYTE_ARRAY);
-        let more = self.budget.take((values as usize).saturating_mul(if is_text { TEXT } else { self.width }))?;
-        held.bytes += more.bytes;
-        std::mem::forget(more);
+        let decoded = (values as usize).saturating_mul(if is_text { TEXT } else { self.width });
+        self.dictionary = Some(self.budget.take(decoded)?);
         Ok(Page::DictionaryPage { buf: counted(bytes, held), num_values: values, encoding, is_sorted: false })
     }
 
