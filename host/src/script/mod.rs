@@ -28,7 +28,7 @@ pub use engine::Engine;
 pub use imports::{InstanceLimits, Models, Services};
 pub(crate) use instance::block_on;
 pub use instance::{Call, Instance, RunOutput};
-pub(crate) use limits::Budget;
+pub(crate) use limits::{Budget, Held};
 pub use log::{Level, Printed, printable};
 
 use crate::fault::Fault;
