@@ -16,7 +16,7 @@ use super::worker::{Finished, Worker};
 use super::{Control, End, JobError, Progress, Summary};
 use crate::deployment::Settings;
 use crate::fault;
-use crate::output::{Done, ErrorRow, Output};
+use crate::output::{Done, ErrorRow, Output, OutputError};
 use crate::row::Rows;
 use crate::script::Services;
 
@@ -96,6 +96,7 @@ fn commit_all(
         for next in std::iter::once(first).chain(finished.try_iter()) {
             match next {
                 Finished::Scored(scored) => drop(waiting.insert(scored.done.index, scored)),
+                Finished::Full(limit) => return Err(OutputError::Quota { limit }.into()),
                 Finished::NoInstance { attempts, error } => {
                     return Err(JobError::Init { attempts, source: error });
                 }
