@@ -209,8 +209,7 @@ fn copies_count_before_they_are_made() {
     refused(["BEHAVE: gives-back", "TYPE: FP16", "SHAPE: '307200'"]);
     // Twice as large in 64 bits.
     refused(["BEHAVE: gives-back", "TYPE: I32", "SHAPE: '153600'"]);
-    let given_back =
-        run(&place, &demo("model"), &["BEHAVE: gives-back", "SHAPE: '153600'"], "limits: {tensors: 2MiB}");
+    let given_back = run(&place, &demo("model"), &["BEHAVE: gives-back", "SHAPE: '153600'"], "limits: {tensors: 2MiB}");
     assert_eq!(numbers(given_back).len(), 150 << 10);
 }
 

@@ -12,7 +12,9 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
-use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorFlags, ErrorCode, HostDescriptor, OpenFlags, PathFlags};
+use wasmtime_wasi::p2::bindings::filesystem::types::{
+    DescriptorFlags, ErrorCode, HostDescriptor, OpenFlags, PathFlags,
+};
 use wasmtime_wasi::p2::{DynOutputStream, FsResult, OutputStream, Pollable, StreamError, StreamResult};
 
 use super::ScriptError;
@@ -343,7 +345,8 @@ mod tests {
         inside.write(vec![0; 80].into()).unwrap();
         assert_eq!(taken(), 60);
         // A hole counts as its bytes would.
-        let mut beyond = Counted { inner: inner(), files: Arc::clone(&files), place: Some(Place { at: 500, size: 160 }) };
+        let mut beyond =
+            Counted { inner: inner(), files: Arc::clone(&files), place: Some(Place { at: 500, size: 160 }) };
         beyond.write(vec![0; 10].into()).unwrap();
         assert_eq!(taken(), 60 + 350);
         let mut end = Counted { inner: inner(), files: Arc::clone(&files), place: None };
