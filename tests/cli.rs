@@ -93,7 +93,7 @@ fn refusals_are_what_they_were() {
         "new --lang rust project",
         "new --lang rust fresh --model lost.onnx",
         "new --lang rust sub/dir/fresh",
-        "new --lang rust model.onnx/fresh",
+        "new --lang rust script.wasm/fresh",
         "new --lang cobol fresh",
         "build",
         "build project --output project/script.py",
