@@ -92,10 +92,14 @@ fn refusals_are_what_they_were() {
         "new --lang rust 2nd",
         "new --lang rust project",
         "new --lang rust fresh --model lost.onnx",
+        "new --lang rust sub/dir/fresh",
+        "new --lang rust script.wasm/fresh",
         "new --lang cobol fresh",
         "build",
         "build project --output project/script.py",
         "build several",
+        "build nowhere",
+        "build unknown-key.yml",
     ];
     let said: Vec<_> = lines.map(|line| said(&place, &line.split_whitespace().collect::<Vec<_>>())).to_vec();
     for text in &said {

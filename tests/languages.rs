@@ -42,6 +42,36 @@ fn c_passes_every_scenario() {
 }
 
 #[test]
+fn what_go_ends_badly_by_has_its_own_error() {
+    ends_badly(
+        "go",
+        &[
+            // Where it was, and what it said.
+            ("panic", Some(("2", "trap", &["panicked at", "main.go:", "boom"]))),
+            ("index", Some(("2", "trap", &["main.go:", "index out of range [1] with length 1"]))),
+            // All that WASI tells of it is that it is none of success.
+            ("exit", Some(("2", "exit", &["exit code 1"]))),
+            ("values", Some(("1", "permanent", &["a row has 2 values, and the output 1 columns"]))),
+        ],
+    );
+}
+
+#[test]
+fn what_c_ends_badly_by_has_its_own_error() {
+    ends_badly(
+        "c",
+        &[
+            ("abort", Some(("2", "trap", &["script.c: boom"]))),
+            ("divide", Some(("2", "trap", &["divide by zero"]))),
+            ("exit", Some(("2", "exit", &["exit code 1"]))),
+            ("columns", Some(("1", "permanent", &["more than 256 columns; name them with sh_columns_of"]))),
+            ("values", Some(("1", "permanent", &["more than 256 values in a row; hand them over with sh_row_of"]))),
+            ("values-that-fit", None),
+        ],
+    );
+}
+
+#[test]
 fn a_new_project_in_rust_builds_and_runs() {
     a_new_project_builds_and_runs("rust");
 }
@@ -94,6 +124,35 @@ fn passes_every_scenario(language: &str) {
         })
         .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+/// Attempts, kind, and what the message tells.
+type Ending<'a> = (&'a str, &'a str, &'a [&'a str]);
+
+/// Runs a language's script on a file for each way to end; between them are files that end well, and do.
+fn ends_badly(language: &str, ways: &[(&str, Option<Ending<'_>>)]) {
+    let Some(()) = build(language) else { return };
+    let place = Place::new();
+    let bad: Vec<_> = ways.iter().filter_map(|(way, ending)| Some((*way, (*ending)?))).collect();
+    for (way, _) in ways {
+        std::fs::write(place.at("input").join(way), "").unwrap();
+        std::fs::write(place.at("input").join(format!("{way}-not")), "").unwrap();
+    }
+    let settings = ["mini_batch_size: 1", "output_format: jsonl", "retry_settings: {max_retries: 1}"];
+    place.deploy(&format!("{language}-scenarios"), &settings, &["scenario: ends-badly"]);
+    let ran = place.run(&["--overwrite"]).completed();
+    let errors = ran.errors();
+    assert_eq!(errors.len(), bad.len(), "{language}: {errors:?}");
+    for (way, (attempts, kind, told)) in bad {
+        let row = errors.iter().find(|row| row[0] == way).unwrap_or_else(|| panic!("{language}, {way}: {errors:?}"));
+        assert_eq!(row[2..4], [attempts, kind], "{language}, {way}: {row:?}");
+        assert!(told.iter().all(|told| row[4].contains(told)), "{language}, {way}: {row:?}");
+    }
+    let rows = ran.file("predictions.jsonl");
+    assert_eq!(rows.lines().count(), 2 * ways.len() - errors.len(), "{language}: {rows}");
+    for (way, _) in ways {
+        assert!(rows.contains(&format!("{way}-not\"")), "{language}, {way}: {rows}");
+    }
 }
 
 /// Builds the language's scripts of all scenarios into target/scripts, where its tools are there.

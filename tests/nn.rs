@@ -191,3 +191,49 @@ fn tensors_count_against_the_limit_while_they_are_held_and_no_longer() {
     let ran = run(&place, &model, &["SHAPE: '262144,4'"], "limits: {tensors: 6MiB}");
     assert!(ran.errors()[0][4].contains("ErrorCode::TooLarge: "), "{:?}", ran.errors());
 }
+
+#[test]
+fn copies_count_before_they_are_made() {
+    if scripts().is_none() {
+        return;
+    }
+    // 600 KiB, which are read back as they were given.
+    let place = place(&bytes(&[0.5; 150 << 10]));
+    let refused = |variables: [&str; 3]| {
+        let ran = run(&place, &demo("model"), &variables, "limits: {tensors: 1MiB}");
+        let errors = ran.errors();
+        assert_eq!(errors[0][3], "trap", "{errors:?}");
+        assert!(errors[0][4].contains("limits.tensors"), "{errors:?}");
+    };
+    refused(["BEHAVE: gives-back", "TYPE: FP32", "SHAPE: '153600'"]);
+    refused(["BEHAVE: gives-back", "TYPE: FP16", "SHAPE: '307200'"]);
+    // Twice as large in 64 bits.
+    refused(["BEHAVE: gives-back", "TYPE: I32", "SHAPE: '153600'"]);
+    let given_back = run(&place, &demo("model"), &["BEHAVE: gives-back", "SHAPE: '153600'"], "limits: {tensors: 2MiB}");
+    assert_eq!(numbers(given_back).len(), 150 << 10);
+}
+
+#[test]
+fn outputs_count_as_large_as_they_are_and_not_as_the_model_tells() {
+    if scripts().is_none() {
+        return;
+    }
+    // Two rows of four numbers, and a MiB of floats for each row.
+    let place = place(&bytes(&[0.5; 8]));
+    let model = reference("free-sizes.onnx");
+    let variables = ["SHAPE: '2,4'"];
+    let ran = run(&place, &model, &variables, "limits: {tensors: 1MiB}");
+    let errors = ran.errors();
+    assert!(errors[0][4].contains("limits.tensors, which is 1048576"), "{errors:?}");
+    // Its numbers, and a copy for the script.
+    assert_eq!(numbers(run(&place, &model, &variables, "limits: {tensors: 5MiB}")).len(), 2 << 18);
+    // Never read, they count as well.
+    place.deploy_model(&model, "probe", &[ONCE, "limits: {tensors: 16MiB}"], &["behave: hoards-predictions"]);
+    let errors = place.run(&["--overwrite"]).errors();
+    assert_eq!(errors[0][3], "permanent", "{errors:?}");
+    assert!(errors[0][4].contains("limits.tensors, which is 16777216"), "{errors:?}");
+    // Forty of them and the copy of one.
+    place.deploy_model(&model, "probe", &[ONCE, "limits: {tensors: 42MiB}"], &["behave: hoards-predictions"]);
+    let errors = place.run(&["--overwrite"]).errors();
+    assert!(errors[0][4].contains("10485760 numbers"), "{errors:?}");
+}

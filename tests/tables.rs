@@ -101,6 +101,13 @@ fn a_script_writes_tables_below_its_output_folder_only() {
     }
     let ran = score(&place, "linear.onnx", &summary, &["write: a.xlsx"]);
     assert!(ran.errors()[0][4].contains("must end in one of `.csv`, `.jsonl`, `.parquet`"), "{:?}", ran.errors());
+    // Counted as other files are, and before it has its name.
+    let small = ["output_action: summary_only", "limits: {file_bytes: 5KiB}"];
+    for name in ["a.csv", "a.jsonl", "a.parquet"] {
+        let ran = score(&place, "linear.onnx", &small, &[&format!("write: {name}")]);
+        assert!(ran.errors()[0][4].contains("take more than limits.file_bytes, which is 5120"), "{:?}", ran.errors());
+        assert!(!place.at("output").join(name).exists());
+    }
     // A name of the job's own.
     let ran = score(&place, "linear.onnx", &summary, &["write: errors.csv"]);
     assert!(ran.errors()[0][4].contains("has the name of a file that the job writes"), "{:?}", ran.errors());

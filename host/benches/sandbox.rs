@@ -16,7 +16,7 @@ use scorehost::infer::cpu::Cpu;
 use scorehost::infer::device::threads;
 use scorehost::infer::session::Session;
 use scorehost::script::{
-    Call, CompileCache, Compiler, Engine, Instance, InstanceLimits, Level, Models, Script, Services,
+    Call, CompileCache, Compiler, Engine, FileQuota, Instance, InstanceLimits, Level, Models, Script, Services,
 };
 use scorehost::tensor::Tensor;
 use scorehost::vision::ahead::{Loader, Place};
@@ -73,8 +73,10 @@ fn services(settings: &[(&str, &str)]) -> Arc<Services> {
             log_bytes: 1 << 20,
             output_rows: 1_000_000,
             output_bytes: 256 << 20,
+            file_bytes: 1 << 30,
             init: Duration::from_secs(60),
         },
+        files: FileQuota::new(1 << 30, 0),
     })
 }
 

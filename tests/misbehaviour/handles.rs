@@ -24,6 +24,31 @@ fn refusal(place: &Place) -> String {
 }
 
 #[test]
+fn what_is_made_for_a_script_counts_before_it_is_made() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::with_pictures(&PICTURES[..2]);
+    let run = |behave: &str, limit: &str| {
+        let limits = format!("limits: {{tensors: {limit}}}");
+        place.probe(behave, &["retry_settings: {max_retries: 0}", &limits]);
+        place.run(&["--overwrite"])
+    };
+    for (behave, too_little, enough) in [
+        // Two rows of 3 MiB each, and the batch of them.
+        ("loads-a-batch", "11MiB", "12MiB"),
+        ("prepares-a-large-one", "47MiB", "48MiB"),
+        // 8 MiB of bytes, and 32 MiB of floats.
+        ("reads-a-large-copy", "39MiB", "40MiB"),
+    ] {
+        let errors = run(behave, too_little).errors();
+        assert_eq!(errors[0][3], "permanent", "{behave}: {errors:?}");
+        assert!(errors[0][4].contains("limits.tensors"), "{behave}: {errors:?}");
+        run(behave, enough).completed();
+    }
+}
+
+#[test]
 fn a_model_outside_the_model_folder_is_not_opened() {
     if scripts().is_none() {
         return;

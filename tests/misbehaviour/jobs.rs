@@ -236,6 +236,72 @@ fn files_of_a_failed_call_are_not_published_with_the_next_one() {
 }
 
 #[test]
+fn files_without_end_are_stopped_before_they_fill_the_disk() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::with_files(4);
+    let settings = [
+        "mini_batch_size: 1",
+        "output_action: summary_only",
+        "retry_settings: {timeout: 60}",
+        "limits: {file_bytes: 1MiB}",
+    ];
+    for behave in [
+        "fills-a-file",
+        "fills-and-removes",
+        "fills-by-its-size",
+        "fills-behind-a-hole",
+        "makes-files",
+        "makes-folders",
+        "makes-links",
+    ] {
+        place.probe_on_odd(behave, &settings);
+        let ran = place.run(&["--overwrite"]).completed();
+        let errors = ran.errors();
+        assert_eq!(errors.len(), 2, "{behave}: {errors:?}");
+        for row in errors {
+            // What is counted is the same in every attempt: one is enough.
+            assert_eq!(row[2..4], ["1", "files"], "{behave}: {row:?}");
+            assert!(row[4].contains("take more than limits.file_bytes, which is 1048576"), "{behave}: {row:?}");
+        }
+        assert_eq!(ran.record()["counts"]["rows"], 2, "{behave}");
+        // Nothing of it is left.
+        assert!(!place.at("output/a").exists() && !place.at("output/first").exists(), "{behave}");
+    }
+    // What lies on the disk counts, not how often it was written.
+    place.probe("writes-over-itself", &settings);
+    place.run(&["--overwrite"]).completed();
+    for i in 0..4 {
+        let written = std::fs::read(place.at(&format!("output/{i}.bin"))).unwrap();
+        assert!(written.len() == 256 << 10 && written.iter().all(|&byte| byte == 99), "{i}");
+    }
+}
+
+#[test]
+fn a_job_whose_files_are_too_many_stops_and_goes_on_with_more_room() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::with_files(6);
+    // Each is a byte, and 4096 for its name; the second mini-batch fails once after its first file, which is given back.
+    let settings = ["mini_batch_size: 1", "output_action: summary_only", "limits: {job_file_bytes: 12500}"];
+    place.probe("writes", &settings);
+    for more in [[].as_slice(), &["--resume"]] {
+        let ran = place.run(more);
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        assert!(ran.stderr.contains("take more than limits.job_file_bytes, which is 12500"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("hint: set a larger `limits.job_file_bytes`, then continue"), "{}", ran.stderr);
+        assert!(place.at("output/002.txt.txt").exists() && !place.at("output/003.txt.txt").exists());
+    }
+    let ran = place.run(&["--resume", "--set", "limits.job_file_bytes=1MiB"]).completed();
+    for i in 0..6 {
+        assert_eq!(ran.file(&format!("{i:03}.txt.txt")), i.to_string());
+    }
+    assert!(ran.errors().is_empty());
+}
+
+#[test]
 fn whether_a_picture_opens_does_not_depend_on_what_was_decoded_ahead() {
     if scripts().is_none() {
         return;

@@ -163,6 +163,18 @@ def scored(model):
     return [(path.name, int(y.argmax()), float(softmax(y).max())) for path, y in zip(PICTURES, run(model))]
 
 
+def of_four(name, nodes, width, constants=()):
+    """A model that takes rows of four numbers."""
+    graph = helper.make_graph(
+        nodes,
+        name,
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", width])],
+        list(constants),
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
 def main():
     folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "models"
     folder.mkdir(exist_ok=True)
@@ -175,17 +187,11 @@ def main():
         assert len({c for _, c, _ in rows}) > 1, name
         onnx.save(model, folder / f"{name}.onnx")
         (folder / f"{name}.csv").write_text("".join(f"{n} {c} {p:.7f}\n" for n, c, p in rows))
-    table = helper.make_model(
-        helper.make_graph(
-            [helper.make_node("Relu", ["input"], ["output"])],
-            "not-pictures",
-            [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 4])],
-            [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", 4])],
-        ),
-        opset_imports=[helper.make_opsetid("", 17)],
-        ir_version=8,
-    )
-    onnx.save(table, folder / "not-pictures.onnx")
+    onnx.save(of_four("not-pictures", [helper.make_node("Relu", ["input"], ["output"])], 4), folder / "not-pictures.onnx")
+    # A MiB of floats for each row, which its output does not tell.
+    repeats = numpy_helper.from_array(np.array([1, 1 << 16], np.int64), "repeats")
+    tile = helper.make_node("Tile", ["input", "repeats"], ["output"])
+    onnx.save(of_four("free-sizes", [tile], "M", [repeats]), folder / "free-sizes.onnx")
 
 
 if __name__ == "__main__":

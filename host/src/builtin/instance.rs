@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::{Scorer, Task, pictures, tables};
 use crate::fault::{self, Fault};
 use crate::infer::InferError;
-use crate::infer::session::Answer;
+use crate::infer::session::{Account, Answer};
 use crate::row::{Cells, Column, Rows};
-use crate::script::{self, Budget, Call, RunOutput, ScriptError, Services};
+use crate::script::{self, Budget, Call, Held, RunOutput, ScriptError, Services};
 use crate::tensor::Tensor;
 
 /// Batches whose results are waited for while the next is made: enough that a device always has one.
@@ -68,16 +68,41 @@ impl Instance {
         Ok(RunOutput { rows, failed })
     }
 
-    /// Hands rows to the model. `kept` is dropped when they are.
-    pub(super) async fn predict(&self, inputs: Vec<Tensor>, kept: impl Send + 'static) -> Result<Answer, ScriptError> {
-        let answer = self.scorer.session.predict(inputs, &self.device_ns, Box::new(kept)).await;
-        answer.map_err(|e| of_model(&e))
+    /// Hands rows to the model. `rows` is dropped when they are; `results`, which grows to what the model gives, when
+    /// that is.
+    pub(super) async fn predict(
+        &self,
+        inputs: Vec<Tensor>,
+        rows: Arc<Held>,
+        results: Arc<Held>,
+    ) -> Result<Predicted, ScriptError> {
+        let counted = Counted { _rows: rows, results: Arc::clone(&results) };
+        let answer = self.scorer.session.predict(inputs, &self.device_ns, Box::new(counted)).await;
+        Ok(Predicted { answer: answer.map_err(|e| of_model(&e))?, _held: results })
     }
 
     /// Waits for a prediction; its first `rows` rows as columns.
-    pub(super) async fn predicted(&self, answer: &Answer, rows: usize) -> Result<Vec<Column>, ScriptError> {
-        let outputs = answer.outputs().await.map_err(|e| of_model(&e))?;
+    pub(super) async fn predicted(&self, predicted: &Predicted, rows: usize) -> Result<Vec<Column>, ScriptError> {
+        let outputs = predicted.answer.outputs().await.map_err(|e| of_model(&e))?;
         self.scorer.prediction.columns(&outputs, rows).map_err(failure)
+    }
+}
+
+/// What the model gives, perhaps later.
+pub(super) struct Predicted {
+    answer: Answer,
+    _held: Arc<Held>,
+}
+
+/// What a request of the model counts for.
+struct Counted {
+    _rows: Arc<Held>,
+    results: Arc<Held>,
+}
+
+impl Account for Counted {
+    fn count(&self, bytes: usize) -> Result<(), String> {
+        self.results.grow_to(bytes)
     }
 }
 

@@ -118,6 +118,10 @@ pub const KEYS: &[Key] = &[
     // Of one mini-batch; row numbers are 32 bits wide.
     setting("limits.output_rows", Kind::Integer { min: 1, max: 100_000_000 }, Some("1000000")),
     setting("limits.output_bytes", Kind::Bytes { min: KIB, max: 4 * GIB }, Some("256MiB")),
+    // Files that a script writes itself in one mini-batch: four times what its rows may take, and nothing to a disk.
+    setting("limits.file_bytes", Kind::Bytes { min: KIB, max: 1024 * GIB }, Some("1GiB")),
+    // In all of them: a disk of an ordinary machine holds as much, and a larger result can be asked for, also later.
+    setting("limits.job_file_bytes", Kind::Bytes { min: KIB, max: 1024 * 1024 * GIB }, Some("64GiB")),
     // Without it: three times `retry_settings.timeout` and 30, Azure's own allowance, since a model may have to be opened.
     setting("limits.init", Kind::Seconds { min: 1, max: 259_200 }, None),
     // Held on the host by one instance.

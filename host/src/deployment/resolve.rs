@@ -97,6 +97,8 @@ impl Spec {
                 log_bytes: self.size("limits.log_bytes"),
                 output_rows: self.size("limits.output_rows"),
                 output_bytes: self.size("limits.output_bytes"),
+                file_bytes: self.size("limits.file_bytes"),
+                job_file_bytes: self.size("limits.job_file_bytes"),
                 tensors: self.size("limits.tensors"),
                 pixels: self.size("limits.pixels"),
                 init: self.seconds("limits.init").unwrap_or(3 * timeout + 30),
@@ -342,6 +344,7 @@ settings:
         let limits = settings.limits;
         assert_eq!((limits.memory, limits.table_elements, limits.log_bytes), (1 << 30, 100_000, 1 << 20));
         assert_eq!((limits.output_rows, limits.output_bytes), (1_000_000, 256 << 20));
+        assert_eq!((limits.file_bytes, limits.job_file_bytes), (1 << 30, 64 << 30));
         assert_eq!((limits.tensors, limits.pixels), (2 << 30, 89_478_485));
         // Three times what a `run` may take, and half a minute.
         assert_eq!(limits.init, 120);

@@ -69,6 +69,10 @@ pub struct Limits {
     pub output_rows: u64,
     /// Bytes of the rows of one mini-batch.
     pub output_bytes: u64,
+    /// Bytes that the files which a script writes may take in one mini-batch.
+    pub file_bytes: u64,
+    /// And in all of them together.
+    pub job_file_bytes: u64,
     /// Bytes of the tensors that the host holds for one instance.
     pub tensors: u64,
     /// Pixels of one picture, before it is resized.

@@ -155,6 +155,9 @@ pub enum InferError {
     /// The inputs do not fit the model.
     #[error("{0}")]
     Input(String),
+    /// What the model gave passes the limit of whoever asked.
+    #[error("{0}")]
+    TooLarge(String),
     /// The device is lost or out of memory, or the engine failed.
     #[error("{backend} failed: {reason}")]
     Device {
@@ -184,7 +187,7 @@ impl InferError {
             | InferError::Exhausting { .. }
             | InferError::Unsupported { .. }
             | InferError::Unavailable { .. } => Fault::Caller,
-            InferError::Input(_) => Fault::Script,
+            InferError::Input(_) | InferError::TooLarge(_) => Fault::Script,
             InferError::Device { transient: true, .. } => Fault::Transient,
             InferError::Device { .. } => Fault::Host,
         }

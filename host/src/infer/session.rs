@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::Shared;
 use tokio::sync::{mpsc, oneshot};
 
-use super::batcher::{Client, Outputs, Request, caught};
+use super::batcher::{Client, Outputs, Request, caught, count};
 use super::{Backend, InferError, Model, Port, check_inputs};
 use crate::tensor::{Element, Tensor};
 
@@ -49,7 +49,7 @@ impl Drop for Workers {
     }
 }
 
-pub use super::batcher::Kept;
+pub use super::batcher::{Account, Kept};
 
 /// Requests that wait: enough to keep the device busy, few enough that a script which never reads cannot hoard.
 const QUEUE: usize = 64;
@@ -117,7 +117,8 @@ impl Session {
         Ok(Answer(waiting.shared()))
     }
 
-    /// How many bytes the outputs for `rows` rows take at least: what a pending answer is counted as.
+    /// How many bytes the outputs for `rows` rows take at least: what a pending answer is counted as. Sizes that the
+    /// model does not tell are one here; [`Account::count`] is told of the rest.
     pub fn output_bytes(&self, rows: usize) -> usize {
         let port = |port: &Port| {
             let size = if port.element == Element::I64 { 8 } else { 4 };
@@ -159,6 +160,7 @@ fn answer(model: &dyn Model, request: Request) {
     let Request { inputs, settle, device_ns, kept } = request;
     let began = Instant::now();
     let result = caught(|| model.run(&inputs));
+    let result = result.and_then(|outputs| count(&outputs, &kept).map(|()| outputs));
     let ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
     device_ns.fetch_add(ns, Ordering::Relaxed);
     drop((inputs, kept));

@@ -16,7 +16,7 @@ use super::worker::{Finished, Worker};
 use super::{Control, End, JobError, Progress, Summary};
 use crate::deployment::Settings;
 use crate::fault;
-use crate::output::{Done, ErrorRow, Output};
+use crate::output::{Done, ErrorRow, Output, OutputError};
 use crate::row::Rows;
 use crate::script::Services;
 
@@ -92,10 +92,12 @@ fn commit_all(
     let mut failure = is_past(job, &summary.tally);
     while failure.is_none() {
         let Ok(first) = finished.recv() else { break };
+        let mut full = None;
         // Whatever else is there already is committed with the same few syncs.
         for next in std::iter::once(first).chain(finished.try_iter()) {
             match next {
                 Finished::Scored(scored) => drop(waiting.insert(scored.done.index, scored)),
+                Finished::Full(limit) => full = Some(limit),
                 Finished::NoInstance { attempts, error } => {
                     return Err(JobError::Init { attempts, source: error });
                 }
@@ -125,6 +127,9 @@ fn commit_all(
             feed.committed(summary.tally.mini_batches, freed);
             summary.retries = feed.retries.load(Ordering::Relaxed);
             report(&progress(job, summary));
+        }
+        if let Some(limit) = full {
+            return Err(OutputError::Quota { limit }.into());
         }
     }
     summary.end = match failure {

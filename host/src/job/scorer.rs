@@ -57,6 +57,15 @@ impl Instance {
         }
     }
 
+    /// As [`script::Instance::keep_files`] has it.
+    pub(super) fn keep_files(&self) {
+        match self {
+            Instance::Script(instance) => instance.keep_files(),
+            // It writes none.
+            Instance::BuiltIn(_) => {}
+        }
+    }
+
     pub(super) fn take_log(&mut self) -> Printed {
         match self {
             Instance::Script(instance) => instance.take_log(),

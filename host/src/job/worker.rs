@@ -22,6 +22,8 @@ const MAX_LOG_BYTES: u64 = 1 << 30;
 /// What a worker hands over.
 pub(super) enum Finished {
     Scored(Box<Scored>),
+    /// The scripts' files take all that they may, this many bytes.
+    Full(u64),
     /// The script's `init` failed for good, and never succeeded.
     NoInstance {
         attempts: u32,
@@ -82,6 +84,10 @@ impl<'a> Worker<'a> {
             let Err(error) = result else { break result };
             if self.job.control.stop_flag().load(Ordering::Relaxed) {
                 return None;
+            }
+            // Not this mini-batch's fault: with more room, it is scored when the job is resumed.
+            if let ScriptError::JobFiles { limit } = error {
+                return Some(Finished::Full(limit));
             }
             // A start that takes minutes to time out would take as many again.
             let is_hopeless = matches!(error, ScriptError::Timeout { call: "init" | "its start", .. })
@@ -165,7 +171,11 @@ impl<'a> Worker<'a> {
             Some(folder)
         };
         let stop = self.job.control.stop_flag();
-        let instance = self.job.scorer.start(self.job.services, folder.as_deref(), stop)?;
+        let started = self.job.scorer.start(self.job.services, folder.as_deref(), stop);
+        let instance = started.inspect_err(|_| {
+            // What it wrote counts no more. What cannot be removed goes with the whole staging folder.
+            let _ = folder.as_deref().map(output::remove_tree);
+        })?;
         self.feed.started.store(true, Ordering::Relaxed);
         Ok(Running { instance, folder })
     }
@@ -178,6 +188,7 @@ impl<'a> Worker<'a> {
             if entries.peek().is_none() {
                 return Ok(None);
             }
+            running.instance.keep_files();
             let staged = self.folder.join(format!("mini-batch-{index}"));
             std::fs::create_dir_all(&staged)?;
             for entry in entries {

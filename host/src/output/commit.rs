@@ -109,6 +109,14 @@ impl Output {
         Ok(())
     }
 
+    /// How many files and folders scripts have in the output, and their bytes. Others that lie there count as well.
+    ///
+    /// # Errors
+    /// If the folder cannot be listed.
+    pub fn script_files(&self) -> Result<(u64, u64), OutputError> {
+        staged::count(&self.options)
+    }
+
     /// Asked in plan order, for the mini-batches of the next commit: whether the files below `folder`, which a script
     /// wrote, may be moved into the output. They may replace each other, but not what the job writes, nor be links, nor
     /// be folders where earlier mini-batches have files. An accepted folder is to be committed.

@@ -173,6 +173,12 @@ pub enum OutputError {
         #[source]
         source: io::Error,
     },
+    /// The files that scripts write take all that they may.
+    #[error("the files that the script writes take more than limits.job_file_bytes, which is {limit}")]
+    Quota {
+        /// The limit, in bytes.
+        limit: u64,
+    },
     /// The folder may not be written to.
     #[error("`{}` cannot be written to", path.display())]
     ReadOnly {
@@ -227,7 +233,7 @@ impl OutputError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            OutputError::Columns(_) | OutputError::Staged { .. } => Fault::Script,
+            OutputError::Columns(_) | OutputError::Staged { .. } | OutputError::Quota { .. } => Fault::Script,
             OutputError::Damaged { .. }
             | OutputError::Full { .. }
             | OutputError::Io { .. }
@@ -253,6 +259,7 @@ impl OutputError {
                 "resume with the version of this program that began the job, or start again with `--overwrite`"
             }
             OutputError::MissingParent { .. } => "make the parent folder first",
+            OutputError::Quota { .. } => "set a larger `limits.job_file_bytes`, then continue with `--resume`",
             OutputError::Full { .. } => "free some space, then continue with `--resume`",
             OutputError::ReadOnly { .. } => "name an output folder that this user may write to",
             OutputError::Unsupported(_) => "build with the feature of this name, or choose another `output_format`",

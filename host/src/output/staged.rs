@@ -78,6 +78,32 @@ fn refuse_conflict(
     Ok(())
 }
 
+/// How many files and folders there are in the output but those that the job writes, and their bytes.
+pub(super) fn count(options: &OutputOptions) -> Result<(u64, u64), OutputError> {
+    let (mut entries, mut bytes) = (0u64, 0u64);
+    let mut open = vec![options.folder.clone()];
+    while let Some(here) = open.pop() {
+        let fail = |source| OutputError::from_io("list", &here, source);
+        for entry in fs::read_dir(&here).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let name = entry.file_name();
+            let is_own = |own: &str| name == *own;
+            if here == options.folder && OWN.into_iter().chain([HIDDEN, "report.html"]).any(is_own) {
+                continue;
+            }
+            // Of a link itself, not of what it names.
+            let found = entry.metadata().map_err(fail)?;
+            entries = entries.saturating_add(1);
+            if found.is_dir() {
+                open.push(entry.path());
+            } else {
+                bytes = bytes.saturating_add(found.len());
+            }
+        }
+    }
+    Ok((entries, bytes))
+}
+
 /// Every file and folder below `folder`, relative to it, sorted, folders before what is in them.
 fn walk(folder: &Path) -> Result<Vec<(PathBuf, bool)>, OutputError> {
     let mut found = Vec::new();

@@ -18,6 +18,7 @@ mod tools;
 pub use template::create;
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -130,6 +131,17 @@ pub enum ProjectError {
         /// The languages, with the files that tell them.
         found: String,
     },
+    /// The folder that is named is not there, or is none.
+    #[error("there is no folder `{}`", .0.display())]
+    NoFolder(PathBuf),
+    /// The folder that a new project's would be made in is not.
+    #[error("there is no folder `{}` to make `{name}` in", parent.display())]
+    NoParent {
+        /// The folder that is not there.
+        parent: PathBuf,
+        /// The project's.
+        name: String,
+    },
     /// A new project's folder is there already.
     #[error("`{}` is there already", .0.display())]
     Exists(PathBuf),
@@ -193,10 +205,11 @@ impl ProjectError {
     /// A known cure.
     pub fn hint(&self) -> Option<String> {
         match self {
-            ProjectError::NotAProject { .. } => {
+            ProjectError::NotAProject { .. } | ProjectError::NoFolder(_) => {
                 Some("name the folder of a project, or make one: scorehost new --lang LANGUAGE NAME".into())
             }
             ProjectError::SeveralLanguages { .. } => Some("move all but one to folders of their own".into()),
+            ProjectError::NoParent { .. } => Some("make it first, or name a folder in one that is there".into()),
             ProjectError::Exists(_) => Some("choose another name, or remove it".into()),
             ProjectError::Name(_) => {
                 Some("take up to 64 letters, digits, `-` and `_`, the first of them a letter".into())
@@ -226,7 +239,11 @@ fn refused(path: &Path) -> impl FnOnce(std::io::Error) -> ProjectError {
 /// If the folder cannot be listed, or tells no language, or several.
 pub fn open(folder: &Path) -> Result<Project, ProjectError> {
     let mut told = [false; Language::ALL.len()];
-    for entry in std::fs::read_dir(folder).map_err(refused(folder))? {
+    let entries = std::fs::read_dir(folder).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => ProjectError::NoFolder(folder.to_owned()),
+        _ => refused(folder)(error),
+    })?;
+    for entry in entries {
         let name = entry.map_err(refused(folder))?.file_name();
         let name = name.to_string_lossy();
         told.iter_mut().zip(Language::ALL).for_each(|(told, language)| *told |= language.is_told_by(&name));
@@ -262,7 +279,7 @@ pub fn build(project: &Project, output: &Path) -> Result<Built, ProjectError> {
     embedded::unpack(project.language, &folder)?;
     let component = scratch.join("component.wasm");
     match std::fs::remove_file(&component) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refused(&component)(error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(refused(&component)(error)),
         _ => {}
     }
     let place = Workplace {
@@ -324,7 +341,7 @@ mod tests {
                 (found, expected) => panic!("{files:?}: {found:?}, not {expected:?}"),
             }
         }
-        assert!(matches!(open(Path::new("/nowhere")), Err(ProjectError::Io { .. })));
+        assert!(matches!(open(Path::new("/nowhere")), Err(ProjectError::NoFolder(_))));
     }
 
     #[test]

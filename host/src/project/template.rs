@@ -1,5 +1,6 @@
 //! A new project: the language's first example, a deployment for it, and what to do next.
 
+use std::io::ErrorKind;
 use std::path::{Component, Path};
 
 use super::embedded::{self, write};
@@ -22,16 +23,22 @@ pub fn create(language: Language, folder: &Path, model: Option<&Path>) -> Result
     if let Some(model) = model.filter(|model| !model.exists()) {
         return Err(ProjectError::NoModel(model.to_owned()));
     }
-    match std::fs::create_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(ProjectError::Exists(folder.to_owned()));
-        }
-        made => made.map_err(refused(folder))?,
+    if let Err(error) = std::fs::create_dir(folder) {
+        return Err(not_made(folder, name, error));
     }
     fill(language, folder, &name, model).inspect_err(|_| {
         // Half a project would be in the way of the next try; the error that counts is the first.
         let _ = std::fs::remove_dir_all(folder);
     })
+}
+
+fn not_made(folder: &Path, name: String, error: std::io::Error) -> ProjectError {
+    let parent = folder.parent().unwrap_or(folder);
+    match error.kind() {
+        ErrorKind::AlreadyExists => ProjectError::Exists(folder.to_owned()),
+        ErrorKind::NotFound | ErrorKind::NotADirectory => ProjectError::NoParent { parent: parent.to_owned(), name },
+        _ => refused(folder)(error),
+    }
 }
 
 fn fill(language: Language, folder: &Path, name: &str, model: Option<&Path>) -> Result<(), ProjectError> {

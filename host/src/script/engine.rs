@@ -11,7 +11,7 @@ use wasmtime::{Config, Engine as Wasmtime, InstanceAllocationStrategy, PoolingAl
 use super::bindings::{ScoringScript, nn};
 use super::limits::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLES};
 use super::state::State;
-use super::{ScriptError, clocks, previous};
+use super::{ScriptError, clocks, files, previous};
 
 /// How often a running script is asked whether its time is up: a hundredth of the shortest timeout that can be set.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -107,6 +107,7 @@ fn linker(wasmtime: &Wasmtime) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(wasmtime);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     clocks::add_to_linker(&mut linker)?;
+    files::add_to_linker(&mut linker)?;
     ScoringScript::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     nn::Ml::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     previous::add_to_linker(&mut linker)?;

@@ -135,6 +135,11 @@ impl Instance {
         self.spent || self.store.data().retired
     }
 
+    /// The files that it wrote are moved to where they stay: they go on counting for the job.
+    pub fn keep_files(&self) {
+        self.store.data().files.keep();
+    }
+
     /// What the script printed since the last call of this.
     pub fn take_log(&mut self) -> Printed {
         self.store.data().log.take()
@@ -280,7 +285,7 @@ fn failed_start(state: &State, error: &wasmtime::Error) -> ScriptError {
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => ScriptError::Timeout { call: "its start", limit: state.services.limits.init },
         Some(_) => explain(state, error),
-        None if state.limits.exceeded.is_some() => explain(state, error),
+        None if state.limits.exceeded.is_some() || state.files.exceeded().is_some() => explain(state, error),
         None => ScriptError::engine(error),
     }
 }
@@ -293,6 +298,9 @@ const TOO_MANY_HANDLES: &str = "it holds more files, streams or handles than a s
 
 /// A trap in words: the limit it met, else the panic's text that the script printed, else the trap and where it was.
 fn explain(state: &State, error: &wasmtime::Error) -> ScriptError {
+    if let Some(error) = state.files.exceeded() {
+        return error;
+    }
     if let Some(e) = state.limits.exceeded {
         return ScriptError::Memory { what: e.what, asked: e.asked, limit: e.limit };
     }

@@ -105,9 +105,14 @@ impl Budget {
 
     /// Takes `bytes` until the result is dropped, or says how much there is.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Result<Arc<Held>, String> {
+        self.add(bytes)?;
+        Ok(Arc::new(Held { budget: Arc::clone(self), bytes: AtomicUsize::new(bytes) }))
+    }
+
+    fn add(&self, bytes: usize) -> Result<(), String> {
         let update = |held: usize| held.checked_add(bytes).filter(|&all| all <= self.limit);
         match self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update) {
-            Ok(_) => Ok(Arc::new(Held { budget: Arc::clone(self), bytes })),
+            Ok(_) => Ok(()),
             Err(held) => Err(format!(
                 "tensors, pictures and tables of {bytes} bytes more than the {held} held pass limits.tensors, which is {}",
                 self.limit
@@ -120,12 +125,22 @@ impl Budget {
 #[derive(Debug)]
 pub(crate) struct Held {
     budget: Arc<Budget>,
-    bytes: usize,
+    bytes: AtomicUsize,
+}
+
+impl Held {
+    /// Counts at least `bytes` from here on: what was counted before its size was known. One caller at a time.
+    pub(crate) fn grow_to(&self, bytes: usize) -> Result<(), String> {
+        let more = bytes.saturating_sub(self.bytes.load(Ordering::Relaxed));
+        self.budget.add(more)?;
+        self.bytes.fetch_add(more, Ordering::Relaxed);
+        Ok(())
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.budget.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.held.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
     }
 }
 
@@ -151,5 +166,21 @@ mod tests {
         drop(held);
         assert!(budget.take(100).is_ok());
         assert!(budget.take(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn what_grows_is_counted_once_and_given_back_whole() {
+        let budget = Budget::new(100);
+        let held = budget.take(10).unwrap();
+        held.grow_to(60).unwrap();
+        // Smaller than it was thought to be, or as large: nothing more.
+        held.grow_to(60).unwrap();
+        held.grow_to(5).unwrap();
+        assert_eq!(budget.free(), 40);
+        let error = held.grow_to(101).unwrap_err();
+        assert!(error.contains("41 bytes more than the 60 held pass limits.tensors"), "{error}");
+        assert_eq!(budget.free(), 40);
+        drop(held);
+        assert_eq!(budget.free(), 100);
     }
 }

@@ -10,6 +10,7 @@ mod clocks;
 pub mod compile;
 mod engine;
 mod exports;
+mod files;
 #[expect(unreachable_pub, reason = "the generated bindings name the handles' types, which must be `pub` for that")]
 mod imports;
 mod instance;
@@ -25,10 +26,11 @@ pub use cache::CompileCache;
 pub use check::{Interfaces, Script};
 pub use compile::Compiler;
 pub use engine::Engine;
+pub use files::{ENTRY_BYTES, FileQuota};
 pub use imports::{InstanceLimits, Models, Services};
 pub(crate) use instance::block_on;
 pub use instance::{Call, Instance, RunOutput};
-pub(crate) use limits::Budget;
+pub(crate) use limits::{Budget, Held};
 pub use log::{Level, Printed, printable};
 
 use crate::fault::Fault;
@@ -85,6 +87,18 @@ pub enum ScriptError {
         asked: usize,
         /// The deployment's limit.
         limit: usize,
+    },
+    /// The script's files pass its limit.
+    #[error("the script's files take more than limits.file_bytes, which is {limit}")]
+    Files {
+        /// The deployment's limit, in bytes.
+        limit: u64,
+    },
+    /// The files of all mini-batches together pass theirs: no mini-batch's fault, and the job's end.
+    #[error("the scripts' files take more than limits.job_file_bytes, which is {limit}")]
+    JobFiles {
+        /// The deployment's limit, in bytes.
+        limit: u64,
     },
     /// The call did not end in time.
     #[error("{call} did not end within {limit:?}")]
@@ -162,6 +176,7 @@ impl ScriptError {
             ScriptError::Transient(_) | ScriptError::BuiltIn { transient: true, .. } => "transient",
             ScriptError::Trap { .. } => "trap",
             ScriptError::Memory { .. } => "memory",
+            ScriptError::Files { .. } | ScriptError::JobFiles { .. } => "files",
             ScriptError::Timeout { .. } => "timeout",
             ScriptError::Exit(_) => "exit",
             ScriptError::Output(_) | ScriptError::FailedFile { .. } => "output",

@@ -13,6 +13,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::ScriptError;
 use super::clocks::Clocks;
+use super::files::FileMeter;
 use super::imports::Services;
 use super::limits::{Budget, MemoryLimits};
 use super::log::Log;
@@ -30,6 +31,8 @@ pub(crate) struct State {
     pub(crate) things: ResourceTable,
     pub(crate) limits: MemoryLimits,
     pub(crate) tensors: Arc<Budget>,
+    /// What it writes to [`GUEST_OUTPUT`].
+    pub(crate) files: Arc<FileMeter>,
     pub(crate) log: Log,
     pub(crate) services: Arc<Services>,
     pub(crate) call: CallState,
@@ -81,6 +84,7 @@ impl State {
             things,
             limits: MemoryLimits::new(services.limits.memory_bytes, services.limits.table_elements),
             tensors: Budget::new(services.limits.tensor_bytes),
+            files: FileMeter::new(&services.files, services.limits.file_bytes),
             log,
             call: CallState {
                 mini_batch: 0,

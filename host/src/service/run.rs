@@ -22,7 +22,7 @@ use crate::job::record::{Counts, DeviceRecord, Record, State, peak_memory_bytes}
 use crate::job::tally::Tally;
 use crate::job::{self, Control, End, Job, Progress, Scorer, Summary};
 use crate::output::{Existing, Format, MadeFolder, Output, OutputOptions, Resumed};
-use crate::script::{CompileCache, Compiler, Engine, InstanceLimits, Level, Models, Script, Services};
+use crate::script::{self, CompileCache, Compiler, Engine, FileQuota, InstanceLimits, Level, Models, Script, Services};
 use crate::store;
 use crate::vision;
 use crate::vision::ahead::Loader;
@@ -126,7 +126,8 @@ pub fn run(
     if let Scorer::BuiltIn(scorer) = &mut scorer {
         scorer.recall(&header.value["columns"])?;
     }
-    let services = services(&deployment, &header, &views, models, &plan)?;
+    let files = file_quota(request, &deployment.settings, &output)?;
+    let services = services(&deployment, &header, &views, (models, files), &plan)?;
     let progress =
         Progress { tally: from, retries: 0, mini_batches: plan.mini_batch_count(), files: plan.file_count() as u64 };
     let not_used = &deployment.not_used;
@@ -329,7 +330,7 @@ fn services(
     deployment: &Deployment,
     header: &Header,
     views: &Views,
-    models: Models,
+    (models, files): (Models, Arc<FileQuota>),
     plan: &Arc<Plan>,
 ) -> Result<Arc<Services>, ServiceError> {
     let settings = &deployment.settings;
@@ -351,7 +352,16 @@ fn services(
         deterministic: settings.deterministic,
         log_level: level_of(settings.logging_level),
         limits: limits_of(settings),
+        files,
     }))
+}
+
+/// What scripts may write, less what an earlier run of the job committed.
+fn file_quota(request: &RunRequest, settings: &Settings, output: &Output) -> Result<Arc<FileQuota>, ServiceError> {
+    let is_begun = request.existing == Existing::Resume && settings.output_action == OutputAction::SummaryOnly;
+    let (entries, bytes) = if is_begun { output.script_files()? } else { (0, 0) };
+    let taken = entries.saturating_mul(script::ENTRY_BYTES).saturating_add(bytes);
+    Ok(FileQuota::new(settings.limits.job_file_bytes, taken))
 }
 
 /// The files that a script can be given of a mini-batch, in the order in which it is given them.
@@ -380,6 +390,7 @@ fn limits_of(settings: &Settings) -> InstanceLimits {
         log_bytes: size(limits.log_bytes),
         output_rows: size(limits.output_rows),
         output_bytes: size(limits.output_bytes),
+        file_bytes: limits.file_bytes,
         init: Duration::from_secs(limits.init),
     }
 }

@@ -2,11 +2,7 @@
 // One row a file: its name, the most likely class, that class's probability.
 package main
 
-import (
-	"math"
-
-	"scorehost"
-)
+import "scorehost"
 
 type script struct {
 	model  *scorehost.Model
@@ -15,14 +11,12 @@ type script struct {
 }
 
 func (s *script) Init() (err error) {
-	if s.model, err = scorehost.OpenModel(""); err != nil {
-		return err
+	if s.model, err = scorehost.OpenModel(""); err == nil {
+		s.recipe, err = scorehost.RecipeFor(s.model)
 	}
-	if s.recipe, err = scorehost.RecipeFor(s.model); err != nil {
-		return err
+	if err == nil {
+		s.size, err = scorehost.SettingOr("device_batching", 0)
 	}
-	s.size, err = scorehost.SettingOr("device_batching", math.MaxInt32)
-	s.size = max(s.size, 1)
 	return err
 }
 
@@ -31,33 +25,15 @@ func (s *script) Run(files []string) (*scorehost.Output, error) {
 	if err != nil {
 		return nil, err
 	}
-	output := scorehost.NewOutput("file", "class", "probability")
+	output, good := scorehost.NewOutput("file", "class", "probability"), scorehost.Without(files, failed)
 	output.FailAll(failed)
-	good := scorehost.Without(files, failed)
-	// Every batch is handed over before the first result is read, so that the device never waits for the script.
-	var scored []*scorehost.Tensor
-	for start := 0; start < len(good); start += s.size {
-		batch, err := pictures.Slice(start, min(s.size, len(good)-start))
-		if err != nil {
-			return nil, err
-		}
-		logits, err := s.model.Predict(batch)
-		if err != nil {
-			return nil, err
-		}
-		scored = append(scored, logits.Softmax())
-	}
-	for _, probabilities := range scored {
-		rows, err := probabilities.BestOfRows()
-		if err != nil {
-			return nil, err
-		}
+	return output, s.model.PredictBatches(pictures, s.size, func(first int, logits *scorehost.Tensor) error {
+		rows, err := logits.Softmax().BestOfRows()
 		for i, best := range rows {
-			output.Push(scorehost.FileName(good[i]), best.Index, best.Score)
+			output.Push(scorehost.FileName(good[first+i]), best.Index, best.Score)
 		}
-		good = good[len(rows):]
-	}
-	return output, nil
+		return err
+	})
 }
 
 func init() { scorehost.Register(&script{}) }

@@ -1,6 +1,7 @@
 package scorehost
 
 import (
+	"errors"
 	"strings"
 
 	models "scorehost/internal/generated/scorehost_script_models"
@@ -64,6 +65,40 @@ func ports(call func() []models.Port) []Port {
 // returns before the result is there.
 func (m *Model) Predict(input *Tensor) (*Tensor, error) {
 	return ask(func() wit.Result[*tensors.Tensor, types.Failure] { return m.model.Predict(input.tensor) }, heldTensor)
+}
+
+// PredictBatches is [Model.Predict] on `size` rows of the input after another, or on all at once for one below 1. It calls
+// read with each output, and the row of the input that its first is of, once every batch is handed over: so the device
+// never waits for the script. It ends with the first error.
+func (m *Model) PredictBatches(input *Tensor, size int, read func(first int, output *Tensor) error) error {
+	shape, err := input.Shape()
+	if err != nil {
+		return err
+	}
+	if len(shape) == 0 {
+		return errors.New("a tensor without rows cannot be cut into batches")
+	}
+	if size < 1 {
+		size = max(shape[0], 1)
+	}
+	var outputs []*Tensor
+	for start := 0; start < shape[0]; start += size {
+		batch, err := input.Slice(start, min(size, shape[0]-start))
+		if err != nil {
+			return err
+		}
+		output, err := m.Predict(batch)
+		if err != nil {
+			return err
+		}
+		outputs = append(outputs, output)
+	}
+	for i, output := range outputs {
+		if err := read(i*size, output); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // PredictNamed gives every output by name, for inputs by name.

@@ -2,10 +2,9 @@
 
 use std::collections::VecDeque;
 
-use super::super::instance::{AHEAD, Instance, Made, failure, joined, unreadable};
+use super::super::instance::{AHEAD, Instance, Made, Predicted, failure, joined, unreadable};
 use super::Pictures;
 use crate::fault::{self, Fault};
-use crate::infer::session::Answer;
 use crate::row::FailedFile;
 use crate::script::{Call, ScriptError};
 use crate::tensor::Tensor;
@@ -39,7 +38,7 @@ pub(in super::super) async fn score(
 /// Files whose prediction is on its way.
 struct Batch {
     files: Vec<u32>,
-    answer: Answer,
+    answer: Predicted,
 }
 
 /// Hands a batch of files to the model; none if all of them failed.
@@ -56,7 +55,7 @@ async fn begin(
     let places: Vec<_> = indices.iter().map(|&index| (place(index), path(index))).collect();
     let count = pictures.fixed.unwrap_or(places.len());
     let (bytes, results) = (pictures.recipe.row_bytes().saturating_mul(count), scorer.session.output_bytes(count));
-    let held = budget.take(bytes).and_then(|rows| Ok((rows, budget.take(results)?))).map_err(failure)?;
+    let (held, results) = budget.take(bytes).and_then(|rows| Ok((rows, budget.take(results)?))).map_err(failure)?;
     let (mut rows, mut files) = (Vec::new(), Vec::new());
     for (&index, row) in indices.iter().zip(services.loader.rows(&places, &pictures.recipe).await) {
         match row {
@@ -77,7 +76,7 @@ async fn begin(
     }
     let input = Tensor::stack(&rows).map_err(|e| failure(e.to_string()))?;
     drop(rows);
-    Ok(Some(Batch { files, answer: instance.predict(vec![input], held).await? }))
+    Ok(Some(Batch { files, answer: instance.predict(vec![input], held, results).await? }))
 }
 
 /// Waits for a batch and appends its rows.

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::instance::{AHEAD, Instance, Made, failure, joined, unreadable};
+use super::super::instance::{AHEAD, Instance, Made, Predicted, failure, joined, unreadable};
 use super::{Records, Tables};
 use crate::fault::{self, Fault};
-use crate::infer::session::Answer;
 use crate::row::{Column, FailedFile};
 use crate::script::{Call, ScriptError};
 use crate::table::{Batch, Table, TableError};
@@ -48,7 +47,7 @@ pub(in super::super) async fn score(
 struct Waiting {
     columns: Vec<Column>,
     rows: usize,
-    answer: Answer,
+    answer: Predicted,
 }
 
 async fn score_file(
@@ -74,8 +73,9 @@ async fn score_file(
         before += batch.rows();
         let numbers = inputs.iter().map(crate::tensor::Tensor::byte_len).sum::<usize>();
         let results = instance.scorer.session.output_bytes(tables.fixed.unwrap_or_else(|| batch.rows()));
-        let held = instance.budget.take(numbers.saturating_add(results)).map_err(failure)?;
-        let answer = instance.predict(inputs, held).await?;
+        let numbers = instance.budget.take(numbers).map_err(failure)?;
+        let results = instance.budget.take(results).map_err(failure)?;
+        let answer = instance.predict(inputs, numbers, results).await?;
         waiting.push_back(Waiting { columns, rows: batch.rows(), answer });
         if waiting.len() > AHEAD
             && let Some(oldest) = waiting.pop_front()

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{Kept, Outputs, Request};
+use super::{Kept, Outputs, Request, count};
 use crate::infer::InferError;
 use crate::tensor::{Tensor, TensorError};
 
@@ -30,14 +30,14 @@ struct Open {
     missing: usize,
     /// Its places among those that wait.
     places: Option<[OwnedSemaphorePermit; 2]>,
-    _kept: Kept,
+    kept: Kept,
 }
 
 impl Call {
     /// A request of `rows` rows that has its `places` among those that wait.
     pub(super) fn new(request: Request, rows: usize, places: [OwnedSemaphorePermit; 2]) -> Self {
         let Request { inputs, settle, device_ns, kept } = request;
-        let open = Open { settle: Some(settle), parts: Vec::new(), missing: rows, places: Some(places), _kept: kept };
+        let open = Open { settle: Some(settle), parts: Vec::new(), missing: rows, places: Some(places), kept };
         Self { inputs, asked: Instant::now(), device_ns, open: Mutex::new(open) }
     }
 
@@ -55,19 +55,21 @@ impl Call {
         self.open().places = None;
     }
 
-    /// The outputs of its next `count` rows, which took `ns` nanoseconds. Answers when they are the last, or failed.
-    pub(super) fn add(&self, outputs: Outputs, count: usize, ns: u64) {
+    /// The outputs of its next `rows` rows, which took `ns` nanoseconds. Answers when they are the last, or failed.
+    pub(super) fn add(&self, outputs: Outputs, rows: usize, ns: u64) {
         self.device_ns.fetch_add(ns, Ordering::Relaxed);
         let mut open = self.open();
         let answer = match outputs {
             Err(error) => Err(error),
             Ok(part) => {
                 open.parts.push(part);
-                open.missing = open.missing.saturating_sub(count);
+                open.missing = open.missing.saturating_sub(rows);
                 if open.missing > 0 {
                     return;
                 }
-                joined(&std::mem::take(&mut open.parts)).map_err(Arc::new)
+                let parts = std::mem::take(&mut open.parts);
+                // Before they are copied into one.
+                count(parts.iter().flatten(), &open.kept).and_then(|()| joined(&parts)).map_err(Arc::new)
             }
         };
         if let Some(settle) = open.settle.take() {

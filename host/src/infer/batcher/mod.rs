@@ -82,15 +82,38 @@ pub struct Request {
     pub settle: oneshot::Sender<Outputs>,
     /// The device time of this request's rows is added here, in nanoseconds.
     pub device_ns: Arc<AtomicU64>,
-    /// What counts the inputs, for as long as they wait here. Not a [`Client`]: its end would wait for itself.
+    /// What counts the inputs, for as long as they wait here, and the outputs, once they are there. Not a [`Client`]:
+    /// its end would wait for itself.
     pub kept: Kept,
 }
 
 /// Every output of a request, or why there are none.
 pub type Outputs = Result<Vec<Tensor>, Arc<InferError>>;
 
-/// Something that is dropped when a request is done.
-pub type Kept = Box<dyn std::any::Any + Send>;
+/// The account of whoever asks.
+pub type Kept = Box<dyn Account>;
+
+/// Counts what a request holds; dropped when it is done.
+pub trait Account: Send {
+    /// Counts the outputs, of which a model may tell no size before.
+    ///
+    /// # Errors
+    /// The limit that they pass, in words; nobody gets them then.
+    fn count(&self, bytes: usize) -> Result<(), String>;
+}
+
+/// Nobody counts.
+impl Account for () {
+    fn count(&self, _: usize) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Counts these outputs with whoever asked for them.
+pub(super) fn count<'a>(outputs: impl IntoIterator<Item = &'a Tensor>, kept: &Kept) -> Result<(), InferError> {
+    let bytes = outputs.into_iter().map(Tensor::byte_len).fold(0, usize::saturating_add);
+    kept.count(bytes).map_err(InferError::TooLarge)
+}
 
 /// Requests of one client that wait: as many as make a run that is worth while, if each has one row. One that runs waits
 /// no more.

@@ -84,9 +84,11 @@ impl Host for State {
             Ok(places) => places,
             Err(failure) => return Ok(Err(failure)),
         };
-        // Counted before it is decoded, since a guest can name one file many times.
-        let held = match self.tensors.take(recipe.row_bytes().saturating_mul(places.len())) {
-            Ok(held) => held,
+        // Counted before it is decoded, since a guest can name one file many times: the rows, and the batch of them.
+        let bytes = recipe.row_bytes().saturating_mul(places.len());
+        let reserved = self.tensors.take(bytes).and_then(|rows| Ok((rows, self.tensors.take(bytes)?)));
+        let (held_rows, held) = match reserved {
+            Ok(reserved) => reserved,
             Err(reason) => return Ok(Err(permanent(reason))),
         };
         let loader = Arc::clone(&self.services.loader);
@@ -102,6 +104,7 @@ impl Host for State {
             }
         }
         let pictures = if rows.is_empty() { no_rows(&recipe)? } else { Tensor::stack(&rows)? };
+        drop((rows, held_rows));
         let pictures = self.things.push(HostTensor::ready(pictures, held))?;
         Ok(Ok(Loaded { pictures, failed }))
     }
@@ -256,13 +259,17 @@ impl ImageMethods for State {
             Ok(recipe) => recipe,
             Err(failure) => return Ok(Err(failure)),
         };
+        let held = match self.tensors.take(recipe.row_bytes()) {
+            Ok(held) => held,
+            Err(reason) => return Ok(Err(permanent(reason))),
+        };
         let loader = Arc::clone(&self.services.loader);
         let prepared = match &image.source {
             Source::File { place, path } => loader.row(*place, path, &recipe).await,
             Source::Pixels { picture, .. } => loader.prepare(picture, &recipe).await,
         };
         match prepared {
-            Ok(prepared) => self.hand_over(prepared.row.clone()),
+            Ok(prepared) => Ok(Ok(self.things.push(HostTensor::ready(prepared.row.clone(), held))?)),
             Err(error) => Ok(Err(Failure::from(error.as_ref()))),
         }
     }

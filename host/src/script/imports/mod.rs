@@ -20,6 +20,7 @@ pub use tables::{HostBatch, HostTable, HostWriter};
 pub use tensors::HostTensor;
 
 use super::bindings::scorehost::script::types::{Failure, Host as TypesHost};
+use super::files::FileQuota;
 use super::log::Level;
 use super::state::State;
 use crate::fault::{self, Fault};
@@ -49,6 +50,8 @@ pub struct Services {
     pub log_level: Level,
     /// What an instance may hold and return.
     pub limits: InstanceLimits,
+    /// What the files of all instances may take.
+    pub files: Arc<FileQuota>,
 }
 
 /// What an instance may hold and return.
@@ -66,6 +69,8 @@ pub struct InstanceLimits {
     pub output_rows: usize,
     /// Bytes handed to the host in one call.
     pub output_bytes: usize,
+    /// Bytes that its files may take.
+    pub file_bytes: u64,
     /// How long its start may take: the component's own start functions, and then again `init`.
     pub init: Duration,
 }

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use wasmtime::component::Resource;
 
 use super::tensors::guest_element;
 use super::{HostTensor, guest_size, permanent};
-use crate::infer::session::Session;
+use crate::infer::session::{Account, Session};
 use crate::infer::{Backend, InferError, Port};
 use crate::script::bindings::scorehost::script::models::{Host, HostModel as Methods, Port as GuestPort};
 use crate::script::bindings::scorehost::script::types::Failure;
@@ -179,6 +179,20 @@ pub(super) const MAX_PATH_BYTES: usize = 4096;
 /// An open model that a script holds.
 pub struct HostModel(Session);
 
+/// What a prediction counts for.
+struct Counted {
+    /// Until it is computed.
+    _inputs: Vec<Arc<Held>>,
+    /// While the script holds one of them.
+    outputs: Weak<Held>,
+}
+
+impl Account for Counted {
+    fn count(&self, bytes: usize) -> Result<(), String> {
+        self.outputs.upgrade().map_or(Ok(()), |held| held.grow_to(bytes))
+    }
+}
+
 type Answered<T> = wasmtime::Result<Result<T, Failure>>;
 
 impl Host for State {}
@@ -214,7 +228,9 @@ impl State {
         kept: Vec<Arc<Held>>,
         held: &Arc<Held>,
     ) -> Result<Vec<(String, HostTensor)>, InferError> {
-        let answer = session.predict(inputs, &self.device_ns, Box::new(kept)).await?;
+        // Not the outputs themselves: what nobody holds any more is not counted, nor kept.
+        let counted = Counted { _inputs: kept, outputs: Arc::downgrade(held) };
+        let answer = session.predict(inputs, &self.device_ns, Box::new(counted)).await?;
         let ports = session.outputs().iter().enumerate();
         let output =
             |(i, port): (usize, &Port)| (port.name.clone(), HostTensor::pending(answer.clone(), i, Arc::clone(held)));

@@ -57,6 +57,7 @@ impl From<&InferError> for NnError {
     fn from(error: &InferError) -> Self {
         let code = match error {
             InferError::Input(_) => ErrorCode::InvalidArgument,
+            InferError::TooLarge(_) => ErrorCode::TooLarge,
             InferError::Invalid { .. } => ErrorCode::InvalidEncoding,
             InferError::Unsupported { .. } => ErrorCode::UnsupportedOperation,
             InferError::Exhausting { .. } => ErrorCode::TooLarge,
@@ -84,6 +85,12 @@ impl State {
             Ok(value) => Ok(self.things.push(value)?),
             Err(error) => Err(self.things.push(error)?),
         })
+    }
+
+    /// Room for a copy. A limit that is met ends the call, as that of the script's own memory does: there is no error to
+    /// return.
+    fn reserve(&self, bytes: usize) -> wasmtime::Result<Arc<Held>> {
+        self.tensors.take(bytes).map_err(wasmtime::Error::msg)
     }
 
     async fn open_named(&mut self, name: String) -> wasmtime::Result<Result<NnGraph, NnError>> {
@@ -227,19 +234,16 @@ impl ContextMethods for State {
 
 impl TensorMethods for State {
     fn new(&mut self, dimensions: Vec<u32>, ty: TensorType, data: Vec<u8>) -> wasmtime::Result<Resource<NnTensor>> {
-        let made = numbers(&dimensions, ty, &data);
-        // A limit that is met ends the call, as that of the script's own memory does: there is no error to return.
-        let take = |bytes| self.tensors.take(bytes).map_err(wasmtime::Error::msg);
-        let tensor = match made {
+        // Integers of 32 bits become ones of 64. Shapes are counted since they are kept as well.
+        let bytes = data.len().saturating_mul(if ty == TensorType::I32 { 2 } else { 1 });
+        let bytes = bytes.saturating_add(size_of_val(dimensions.as_slice()));
+        let held = self.reserve(bytes)?;
+        let tensor = match numbers(&dimensions, ty, &data) {
             Ok(tensor) => {
-                let held = take(tensor.byte_len())?;
                 let tensor = HostTensor::ready(tensor, held);
                 if ty == TensorType::I32 { NnTensor::Narrow(tensor) } else { NnTensor::Usable(tensor) }
             }
-            Err(reason) => {
-                let bytes = size_of_val(dimensions.as_slice()).saturating_add(data.len());
-                NnTensor::Unusable { dimensions, ty, _held: take(bytes)?, data, reason }
-            }
+            Err(reason) => NnTensor::Unusable { dimensions, ty, _held: held, data, reason },
         };
         Ok(self.things.push(tensor)?)
     }
@@ -268,11 +272,15 @@ impl TensorMethods for State {
 
     async fn data(&mut self, this: Resource<NnTensor>) -> wasmtime::Result<Vec<u8>> {
         let (tensor, narrow) = match self.things.get_mut(&this)? {
-            NnTensor::Unusable { data, .. } => return Ok(data.clone()),
+            NnTensor::Unusable { data, .. } => {
+                let _held = self.tensors.take(data.len()).map_err(wasmtime::Error::msg)?;
+                return Ok(data.clone());
+            }
             NnTensor::Narrow(tensor) => (tensor, true),
             NnTensor::Usable(tensor) => (tensor, false),
         };
         let tensor = tensor.numbers(&self.tensors).await.map_err(failed_late)?;
+        let _held = self.reserve(tensor.byte_len())?;
         Ok(little_endian(&tensor, narrow))
     }
 

@@ -23,6 +23,7 @@ use crate::script::bindings::scorehost::script::tables::{
     Kind as GuestKind,
 };
 use crate::script::bindings::scorehost::script::types::{Cells as GuestCells, Column as GuestColumn, Failure};
+use crate::script::files::ENTRY_BYTES;
 use crate::script::limits::Held;
 use crate::script::state::{GUEST_OUTPUT, State};
 use crate::script::{instance, printable};
@@ -64,6 +65,8 @@ pub struct HostWriter {
 struct Draft {
     path: TempPath,
     writer: Writer<File>,
+    /// Bytes of it that are counted.
+    counted: u64,
 }
 
 /// Tables that a script reads or writes at once: each is one of the process's open files, which may be as few as a
@@ -120,6 +123,13 @@ impl State {
 
     fn budget(&self, bytes: usize) -> Result<Arc<Held>, Failure> {
         self.tensors.take(bytes).map_err(permanent)
+    }
+
+    /// Counts a file that has grown to `size` bytes by one call, whose own size is bounded.
+    fn count(&self, counted: &mut u64, size: u64) -> wasmtime::Result<()> {
+        self.files.take(size.saturating_sub(*counted))?;
+        *counted = size;
+        Ok(())
     }
 
     /// A copy for the guest, if one call may give as much.
@@ -251,6 +261,8 @@ impl WriterMethods for State {
         let format = or_tell!(TableFormat::of(&file).map_err(|error| failure(&file, &error)));
         let open = or_tell!(self.open_one());
         let held = or_tell!(self.budget(format.memory()));
+        // Itself, and the folders on the way.
+        self.files.take(ENTRY_BYTES.saturating_mul(to.components().count() as u64))?;
         let inside = to.clone();
         let made = or_tell!(beside(move || draft(&folder, &inside, format)).await);
         let draft = or_tell!(made.map_err(|error| failure(&file, &TableError::Write(error))));
@@ -264,8 +276,14 @@ impl WriterMethods for State {
         let taken = host.draft.take();
         let Some(mut draft) = taken else { return Ok(Err(gone(&file))) };
         let rows = or_tell!(rows.map_err(|error| failure(&file, &TableError::Rows(error.to_string()))));
-        let written = or_tell!(beside(move || draft.writer.write(&rows).map(|()| draft)).await);
-        let draft = or_tell!(written.map_err(|error| failure(&file, &error)));
+        let write = move || {
+            draft.writer.write(&rows)?;
+            let size = draft.size().map_err(TableError::Write)?;
+            Ok((draft, size))
+        };
+        let written = or_tell!(beside(write).await);
+        let (mut draft, size) = or_tell!(written.map_err(|error| failure(&file, &error)));
+        self.count(&mut draft.counted, size)?;
         self.things.get_mut(&this)?.draft = Some(draft);
         Ok(Ok(()))
     }
@@ -275,8 +293,12 @@ impl WriterMethods for State {
         let (file, to) = (host.file.clone(), host.to.clone());
         let taken = host.draft.take();
         let (Some(draft), Some(folder)) = (taken, self.output.clone()) else { return Ok(Err(gone(&file))) };
-        let finished = or_tell!(beside(move || publish(draft, &folder, &to)).await);
-        Ok(finished.map_err(|error| failure(&file, &error)))
+        let mut counted = draft.counted;
+        let ended = or_tell!(beside(move || draft.finish()).await);
+        let (path, size) = or_tell!(ended.map_err(|error| failure(&file, &error)));
+        self.count(&mut counted, size)?;
+        let published = or_tell!(beside(move || publish(&path, &folder, &to)).await);
+        Ok(published.map_err(|error| failure(&file, &TableError::Write(error))))
     }
 
     fn drop(&mut self, this: Resource<HostWriter>) -> wasmtime::Result<()> {
@@ -312,19 +334,29 @@ fn draft(folder: &Path, to: &Path, format: TableFormat) -> std::io::Result<Draft
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let (file, path) = builder.tempfile_in(folder.parent().unwrap_or(folder))?.into_parts();
-    Ok(Draft { path, writer: Writer::new(file, format) })
+    Ok(Draft { path, writer: Writer::new(file, format), counted: 0 })
 }
 
-/// Ends the file and gives it its name.
-fn publish(draft: Draft, folder: &Path, to: &Path) -> Result<(), TableError> {
-    drop(draft.writer.finish()?);
-    let rename = || {
-        let beside = draft.path.parent().unwrap_or(folder);
-        let from = draft.path.file_name().unwrap_or_default();
-        let beside = Dir::open_ambient_dir(beside, ambient_authority())?;
-        beside.rename(from, &Dir::open_ambient_dir(folder, ambient_authority())?, to)
-    };
-    rename().map_err(TableError::Write)
+impl Draft {
+    /// What is in the file already.
+    fn size(&self) -> std::io::Result<u64> {
+        Ok(self.path.metadata()?.len())
+    }
+
+    /// Writes all of it; where it is, and its size.
+    fn finish(self) -> Result<(TempPath, u64), TableError> {
+        drop(self.writer.finish()?);
+        let size = self.path.metadata().map_err(TableError::Write)?.len();
+        Ok((self.path, size))
+    }
+}
+
+/// Gives a file its name. What was at `path` is removed if that fails.
+fn publish(path: &TempPath, folder: &Path, to: &Path) -> std::io::Result<()> {
+    let beside = path.parent().unwrap_or(folder);
+    let from = path.file_name().unwrap_or_default();
+    let beside = Dir::open_ambient_dir(beside, ambient_authority())?;
+    beside.rename(from, &Dir::open_ambient_dir(folder, ambient_authority())?, to)
 }
 
 #[cfg(test)]
@@ -364,13 +396,13 @@ mod tests {
         std::os::unix::fs::symlink(&outside, folder.join("link")).unwrap();
         assert!(draft(&folder, Path::new("link/below/a.csv"), TableFormat::Csv).is_err());
         let whole = draft(&folder, Path::new("a.csv"), TableFormat::Csv).unwrap();
-        assert!(publish(whole, &folder, Path::new("link/a.csv")).is_err());
+        assert!(publish(&whole.finish().unwrap().0, &folder, Path::new("link/a.csv")).is_err());
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
         // A file that a link's name had is replaced, not what the link names.
         std::fs::write(outside.join("victim.csv"), "kept").unwrap();
         std::os::unix::fs::symlink(outside.join("victim.csv"), folder.join("b.csv")).unwrap();
         let whole = draft(&folder, Path::new("b.csv"), TableFormat::Csv).unwrap();
-        publish(whole, &folder, Path::new("b.csv")).unwrap();
+        publish(&whole.finish().unwrap().0, &folder, Path::new("b.csv")).unwrap();
         assert_eq!(std::fs::read_to_string(outside.join("victim.csv")).unwrap(), "kept");
         assert!(folder.join("b.csv").symlink_metadata().unwrap().is_file());
         // Nothing is left of what was not finished.

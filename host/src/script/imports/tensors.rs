@@ -171,11 +171,12 @@ impl State {
         Ok(self.things.get_mut(handle)?.numbers(&self.tensors).await)
     }
 
-    /// Refuses to copy out what the script's own memory could not take in.
-    fn fits(&self, tensor: &Tensor, bytes: usize) -> Result<(), Failure> {
+    /// Room for a copy of the numbers, of `bytes` each; refuses what the script's own memory could not take in.
+    fn room_for_copy(&self, tensor: &Tensor, bytes: usize) -> Result<Arc<Held>, Failure> {
         let limit = self.services.limits.memory_bytes;
-        if tensor.len().saturating_mul(bytes) <= limit {
-            return Ok(());
+        let bytes = tensor.len().saturating_mul(bytes);
+        if bytes <= limit {
+            return self.tensors.take(bytes).map_err(permanent);
         }
         let numbers = tensor.len();
         Err(permanent(format!("{numbers} numbers are more than limits.memory has room for, which is {limit} bytes")))
@@ -261,15 +262,17 @@ impl Methods for State {
 
     async fn floats(&mut self, this: Handle) -> Answered<Vec<f32>> {
         let numbers = self.numbers(&this).await?;
-        Ok(numbers.and_then(|tensor| self.fits(&tensor, 4).map(|()| tensor.to_f32())))
+        Ok(numbers.and_then(|tensor| self.room_for_copy(&tensor, 4).map(|_held| tensor.to_f32())))
     }
 
     async fn integers(&mut self, this: Handle) -> Answered<Vec<i64>> {
-        let numbers = self.numbers(&this).await?.and_then(|tensor| self.fits(&tensor, 8).map(|()| tensor));
-        Ok(numbers.and_then(|t| match (t.i64(), t.u8()) {
-            (Some(integers), _) => Ok(integers.to_vec()),
-            (_, Some(bytes)) => Ok(bytes.iter().map(|&b| i64::from(b)).collect()),
-            _ => Err(permanent("the tensor holds floats, not integers")),
+        Ok(self.numbers(&this).await?.and_then(|tensor| {
+            let _held = self.room_for_copy(&tensor, 8)?;
+            match (tensor.i64(), tensor.u8()) {
+                (Some(integers), _) => Ok(integers.to_vec()),
+                (_, Some(bytes)) => Ok(bytes.iter().map(|&b| i64::from(b)).collect()),
+                _ => Err(permanent("the tensor holds floats, not integers")),
+            }
         }))
     }
 

@@ -1,6 +1,6 @@
 //! What reads and writes files, and reaches for what is outside.
 
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 
 use scorehost_sdk::{Output, Result, context, file_name};
 
@@ -13,6 +13,17 @@ pub(crate) fn behave(probe: &mut Probe, behave: &str, files: &[String]) -> Resul
         "writes" => return writes(files).map(Some),
         "writes-and-fails" => return writes_and_fails(files).map(Some),
         "keeps-a-file-open" => return keeps_a_file_open(probe, files).map(Some),
+        "fills-a-file" => fills_a_file()?,
+        "fills-and-removes" => loop {
+            std::fs::write(own_path("a"), vec![1; 1 << 20])?;
+            std::fs::remove_file(own_path("a"))?;
+        },
+        "fills-by-its-size" => own_file("a")?.set_len(1 << 40)?,
+        "fills-behind-a-hole" => fills_behind_a_hole()?,
+        "makes-files" => fills_with(|path| std::fs::write(path, ""))?,
+        "makes-folders" => fills_with(|path| std::fs::create_dir(path))?,
+        "makes-links" => fills_with(|path| std::fs::hard_link(own_path("first"), path))?,
+        "writes-over-itself" => return writes_over_itself(files).map(Some),
         "escapes" => return escapes().map(Some),
         "opens-many" => return Err(format!("{} files open", opens_many(files)).into()),
         "long-file-name" => drop(std::fs::read("/input/".to_owned() + &"long".repeat(16 << 20))?),
@@ -82,6 +93,40 @@ fn escapes() -> Result<Output> {
     names.sort();
     tried("environment", Ok(names.join(",")));
     Ok(output)
+}
+
+fn own_path(name: &str) -> String {
+    format!("{}/{name}", std::env::var("SCOREHOST_OUTPUT_DIR").unwrap_or_default())
+}
+
+fn fills_a_file() -> std::io::Result<()> {
+    let mut file = own_file("a")?;
+    loop {
+        file.write_all(&[1; 1 << 16])?;
+    }
+}
+
+fn fills_behind_a_hole() -> std::io::Result<()> {
+    let mut file = std::fs::File::create(own_path("a"))?;
+    loop {
+        file.seek(SeekFrom::Current(1 << 20))?;
+        file.write_all(&[1])?;
+    }
+}
+
+fn fills_with(make: impl Fn(String) -> std::io::Result<()>) -> std::io::Result<()> {
+    drop(own_file("first")?);
+    (0u64..).try_for_each(|i| make(own_path(&i.to_string())))
+}
+
+/// A file of 256 KiB, a hundred times: it never takes more.
+fn writes_over_itself(files: &[String]) -> Result<Output> {
+    let mut file = std::fs::File::create(own_path(&format!("{}.bin", context::mini_batch())))?;
+    for i in 0..100 {
+        file.rewind()?;
+        file.write_all(&[i; 256 << 10])?;
+    }
+    Ok(constant(files))
 }
 
 fn own_file(name: &str) -> std::io::Result<std::fs::File> {

@@ -18,6 +18,9 @@ pub(crate) fn behave(probe: &mut Probe, behave: &str, files: &[String]) -> Resul
         "opens-all-reads-some" => return opens_all_reads_some(files).map(Some),
         "hoards-handles" => return Err(format!("{} recipes", hoard_recipes()).into()),
         "hoards-crops" => return Err(format!("{} pictures", hoard_crops(&files[0])?).into()),
+        "loads-a-batch" => drop(images::load(files, &Recipe::new(512, 512))?),
+        "prepares-a-large-one" => drop(Image::open(&files[0])?.tensor(&Recipe::new(2048, 2048))?.shape()?),
+        "reads-a-large-copy" => drop(Tensor::from_bytes(&[8 << 20], &vec![1; 8 << 20])?.floats()?),
         "loads-one-many-times" => drop(images::load(&vec![files[0].clone(); 1_000_000], &Recipe::new(8, 8))?),
         "names-many-inputs" => names_many_inputs()?,
         "many-dimensions" => drop(Tensor::from_floats(&vec![1; 1 << 20], &[0.0])?),
@@ -28,6 +31,7 @@ pub(crate) fn behave(probe: &mut Probe, behave: &str, files: &[String]) -> Resul
         "takes-the-top-of-much" => return Err(format!("{}", takes_the_top_of_much()?).into()),
         "joins-views" => return Err(format!("{} views", joins_views()?).into()),
         "reads-bytes-as-integers" => return Err(format!("{} integers", reads_bytes_as_integers()?).into()),
+        "hoards-predictions" => return Err(format!("{} numbers", hoards_predictions()?).into()),
         "keeps-tensors" => return keeps_tensors(probe, files).map(Some),
         "keeps-images" => return keeps_images(probe, files).map(Some),
         _ => {}
@@ -62,6 +66,14 @@ fn hoard_crops(file: &str) -> Result<usize> {
     loop {
         all.push(image.crop(0, 0, image.width(), image.height())?);
     }
+}
+
+/// Predictions of a model that gives more than it tells, none of them read before all are made.
+fn hoards_predictions() -> Result<usize> {
+    let model = Model::open(None)?;
+    let row = Tensor::from_floats(&[1, 4], &[0.5; 4])?;
+    let all: Vec<_> = (0..40).map(|_| model.predict(&row)).collect::<Result<_>>()?;
+    all.iter().map(|tensor| Ok(tensor.floats()?.len())).sum()
 }
 
 fn names_many_inputs() -> Result<()> {

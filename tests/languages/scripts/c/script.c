@@ -281,6 +281,35 @@ static bool written_once_more(files_t files, size_t count, sh_output *output) {
     return names(files, count, output);
 }
 
+#define FOUR(x) x, x, x, x
+#define AS_MANY_AS_FIT(x) FOUR(FOUR(FOUR(FOUR(x))))
+
+/* Ends as the file is called: here and in Go, where a language's own runtime has no exceptions to tell of. */
+static bool ends_badly(files_t files, size_t count, sh_output *output) {
+    const char *how = sh_file_name(files[0]);
+    if (strcmp(how, "abort") == 0) {
+        fputs("script.c: boom\n", stderr);
+        abort();
+    }
+    volatile int zero = 0;
+    if (strcmp(how, "divide") == 0) return sh_fail("%d", 10 / zero);
+    if (strcmp(how, "exit") == 0) exit(3);
+    if (strcmp(how, "columns") == 0) return sh_columns(output, AS_MANY_AS_FIT("a"), "a");
+    bool fits = strcmp(how, "values-that-fit") == 0;
+    if (fits || strcmp(how, "values") == 0) {
+        char given[256][8];
+        const char *columns[256];
+        for (int i = 0; i < 256; i++) {
+            snprintf(given[i], sizeof given[i], "%d", i);
+            columns[i] = given[i];
+        }
+        sh_columns_of(output, columns, 256);
+        if (fits) return sh_row(output, AS_MANY_AS_FIT(sh_integer(7)));
+        return sh_row(output, AS_MANY_AS_FIT(sh_integer(7)), sh_integer(8));
+    }
+    return names(files, count, output);
+}
+
 static const struct {
     const char *name;
     bool (*run)(files_t files, size_t count, sh_output *output);
@@ -295,6 +324,7 @@ static const struct {
     {"parquet", parquet},
     {"partitions", partitions},
     {"written-once-more", written_once_more},
+    {"ends-badly", ends_badly},
 };
 
 bool script_init(void) { return true; }

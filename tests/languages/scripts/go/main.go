@@ -32,6 +32,7 @@ func (script) Run(files []string) (*scorehost.Output, error) {
 		"parquet":           parquet,
 		"partitions":        partitions,
 		"written-once-more": writtenOnceMore,
+		"ends-badly":        endsBadly,
 	}
 	name, _ := scorehost.Setting("scenario")
 	scenario, ok := scenarios[name]
@@ -39,6 +40,23 @@ func (script) Run(files []string) (*scorehost.Output, error) {
 		return nil, fmt.Errorf("there is no scenario `%s`", name)
 	}
 	return scenario(files)
+}
+
+// Ends as the file is called: here and in C, where a language's own runtime has no exceptions to tell of.
+func endsBadly(files []string) (*scorehost.Output, error) {
+	switch scorehost.FileName(files[0]) {
+	case "panic":
+		panic("boom")
+	case "index":
+		return nil, errors.New(files[len(files)])
+	case "exit":
+		os.Exit(3)
+	case "values":
+		output := scorehost.NewOutput("file")
+		output.Push("one", "too many")
+		return output, nil
+	}
+	return names(files), nil
 }
 
 // Several rows a file: its words, and how many characters each has.

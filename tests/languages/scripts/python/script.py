@@ -19,6 +19,8 @@ def run(mini_batch: list[str]):
 def words(mini_batch: list[str]) -> Output:
     """Several rows a file: its words, and how many characters each has."""
     output = Output(["file", "word", "characters"])
+    # One list for all rows: the output copies each.
+    row: list[str | int] = ["", "", 0]
     for index, file in enumerate(mini_batch):
         try:
             text = Path(file).read_text("utf-8")
@@ -26,7 +28,8 @@ def words(mini_batch: list[str]) -> Output:
             output.fail(index, "not text")
             continue
         for word in text.split():
-            output.push((file_name(file), word, len(word)))
+            row[:] = file_name(file), word, len(word)
+            output.push(row)
     return output
 
 
