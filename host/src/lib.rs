@@ -36,6 +36,7 @@ pub mod deployment;
 pub mod infer;
 pub mod output;
 pub mod project;
+pub mod state;
 pub mod store;
 pub mod vision;
 

@@ -7,12 +7,16 @@ use clap::Args;
 use scorehost::infer::{Port, element_name, shape_text};
 use scorehost::service::{self, DeploymentFacts, ModelFacts, ScriptFacts};
 
+use super::run::key_value;
 use super::{COMPLETED, NamedArgs, compiler, model_trial, say};
 
 #[derive(Args)]
 pub(crate) struct CheckArgs {
     /// A script (.wasm) or a deployment (.yml)
     path: PathBuf,
+    /// Replace a setting: --set settings.mini_batch_size=5
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
     #[command(flatten)]
     named: NamedArgs,
     /// Print the facts as JSON
@@ -24,7 +28,8 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     let is_deployment =
         args.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("yml") || e.eq_ignore_ascii_case("yaml"));
     if is_deployment {
-        let facts = service::check_deployment(&args.path, &args.named.named(), &compiler()?, &model_trial()?)?;
+        let facts =
+            service::check_deployment(&args.path, &args.set, &args.named.named(), &compiler()?, &model_trial()?)?;
         if args.json {
             say!("{}", serde_json::to_string_pretty(&facts).context("the facts are not JSON")?);
         } else {

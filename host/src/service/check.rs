@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::ServiceError;
 use super::digest::ModelDigest;
 use super::model;
-use super::run::{device_of, open_script};
-use crate::deployment::{Settings, Spec};
+use super::run::{device_of, open_script, read};
+use crate::deployment::Settings;
 use crate::fault;
 use crate::infer::Port;
 use crate::infer::device::{self, Device, Named, Request};
@@ -84,11 +84,12 @@ pub fn check_script(path: &Path, compiler: &Compiler) -> Result<ScriptFacts, Ser
 /// If a job of it would be refused.
 pub fn check_deployment(
     path: &Path,
+    set: &[(String, String)],
     named: &Named,
     compiler: &Compiler,
     trial: &Trial,
 ) -> Result<DeploymentFacts, ServiceError> {
-    let deployment = Spec::read(path)?.resolve()?;
+    let deployment = read(path, set)?;
     let began = Instant::now();
     let script = open_script(compiler, &deployment)?;
     let path = deployment.script.clone().unwrap_or_default();

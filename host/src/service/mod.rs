@@ -7,6 +7,7 @@ pub mod bench;
 mod check;
 mod digest;
 mod header;
+pub mod host;
 mod model;
 mod project;
 mod run;

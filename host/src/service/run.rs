@@ -94,7 +94,7 @@ pub fn run(
     control: &Control,
     observer: &mut dyn FnMut(&Event<'_>),
 ) -> Result<Outcome, ServiceError> {
-    let deployment = resolve(request)?;
+    let deployment = read(&request.deployment, &request.set)?;
     let options = output_options(request, &deployment.settings);
     if let (Ok(input), Ok(output)) = (request.input.canonicalize(), request.output.canonicalize())
         && input == output
@@ -163,9 +163,10 @@ pub fn run(
     Ok(Outcome { end: summary.end, record })
 }
 
-fn resolve(request: &RunRequest) -> Result<Deployment, ServiceError> {
-    let mut spec = Spec::read(&request.deployment)?;
-    for (key, value) in &request.set {
+/// The deployment in a file, with some values replaced.
+pub(super) fn read(path: &Path, set: &[(String, String)]) -> Result<Deployment, ServiceError> {
+    let mut spec = Spec::read(path)?;
+    for (key, value) in set {
         spec.set(key, value)?;
     }
     Ok(spec.resolve()?)

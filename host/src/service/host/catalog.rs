@@ -1,0 +1,251 @@
+//! Models, endpoints and their deployments.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use super::folders::Folders;
+use super::process::{self, Checked};
+use super::{Caller, DeploymentView, EndpointView, Host, HostError, ModelView, Scope, disk, names};
+use crate::deployment::{Spec, SpecError};
+use crate::fault;
+use crate::service::digest::ModelDigest;
+use crate::state::{Deployment, Endpoint, EndpointChange, NewDeployment};
+
+/// The parts of a deployment's upload.
+const SPEC: &str = "deployment.yml";
+const CODE: &str = "code";
+const MODEL: &str = "model";
+
+/// Tags of an endpoint, and bytes of each and of its description.
+const MOST_TAGS: usize = 64;
+const MOST_TEXT: usize = 4096;
+
+/// What a deployment is run with, beside its YAML: where its parts lie.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) file: std::path::PathBuf,
+    pub(super) set: Vec<(String, String)>,
+}
+
+impl Host {
+    /// Makes a version of a model from an upload; the same files again give the version that has them.
+    ///
+    /// # Errors
+    /// If the caller may not, there is no such upload, or it is empty.
+    pub fn create_model(&self, caller: &Caller, name: &str, upload: &str) -> Result<ModelView, HostError> {
+        caller.may(Scope::Write)?;
+        let name = names::name("model", name)?;
+        let files = self.finished_upload(caller, upload)?;
+        let digest = self.keep(caller, &files, |digest| self.folders.model(caller.tenant.id, digest))?;
+        Ok(self.state.create_model(caller.tenant.id, name, &digest, &caller.token)?.into())
+    }
+
+    /// Copies a folder to where its digest says, and tells that.
+    fn keep(
+        &self,
+        caller: &Caller,
+        files: &Path,
+        place: impl Fn(&str) -> std::path::PathBuf,
+    ) -> Result<String, HostError> {
+        let making = self.folders.making(caller.tenant.id)?;
+        copy(files, making.path())?;
+        let digest = ModelDigest::of(making.path()).map_err(|e| HostError::Refused(fault::chain(&e)))?;
+        if digest.files.is_empty() {
+            return Err(HostError::Refused("the upload holds no file".into()));
+        }
+        self.folders.place(making, &place(&digest.whole))?;
+        Ok(digest.whole)
+    }
+
+    /// Every version of every model.
+    ///
+    /// # Errors
+    /// If the caller may not.
+    pub fn models(&self, caller: &Caller) -> Result<Vec<ModelView>, HostError> {
+        caller.may(Scope::Read)?;
+        Ok(self.state.models(caller.tenant.id)?.into_iter().map(Into::into).collect())
+    }
+
+    /// Makes an endpoint.
+    ///
+    /// # Errors
+    /// If the caller may not, or there is one of this name.
+    pub fn create_endpoint(
+        &self,
+        caller: &Caller,
+        name: &str,
+        description: &str,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<EndpointView, HostError> {
+        caller.may(Scope::Write)?;
+        let name = names::name("endpoint", name)?;
+        check_words(Some(description), Some(tags))?;
+        Ok(self.state.create_endpoint(caller.tenant.id, name, (description, tags), &caller.token)?.into())
+    }
+
+    /// One endpoint.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn endpoint(&self, caller: &Caller, name: &str) -> Result<EndpointView, HostError> {
+        caller.may(Scope::Read)?;
+        Ok(self.state.endpoint(caller.tenant.id, name)?.into())
+    }
+
+    /// The tenant's endpoints.
+    ///
+    /// # Errors
+    /// If the caller may not.
+    pub fn endpoints(&self, caller: &Caller) -> Result<Vec<EndpointView>, HostError> {
+        caller.may(Scope::Read)?;
+        Ok(self.state.endpoints(caller.tenant.id)?.into_iter().map(Into::into).collect())
+    }
+
+    /// Changes an endpoint, all at once; jobs that were accepted keep their deployment.
+    ///
+    /// # Errors
+    /// If the caller may not, there is none, or no such deployment.
+    pub fn update_endpoint(
+        &self,
+        caller: &Caller,
+        name: &str,
+        change: EndpointChange,
+    ) -> Result<EndpointView, HostError> {
+        caller.may(Scope::Write)?;
+        check_words(change.description.as_deref(), change.tags.as_ref())?;
+        Ok(self.state.update_endpoint(caller.tenant.id, name, change, &caller.token)?.into())
+    }
+
+    /// Removes an endpoint with its deployments.
+    ///
+    /// # Errors
+    /// If the caller may not, there is none, or jobs of it wait or run.
+    pub fn delete_endpoint(&self, caller: &Caller, name: &str) -> Result<(), HostError> {
+        caller.may(Scope::Write)?;
+        Ok(self.state.delete_endpoint(caller.tenant.id, name, &caller.token)?)
+    }
+
+    /// Makes a version of a deployment from an upload: `deployment.yml`, the script below `code`, and below `model` the
+    /// model, unless the YAML names a registered one. It is compiled, and its model is opened, before it is there.
+    ///
+    /// # Errors
+    /// If the caller may not, there is no such endpoint or upload, or a job of it would be refused.
+    pub fn create_deployment(
+        &self,
+        caller: &Caller,
+        endpoint: &str,
+        upload: &str,
+        set_default: bool,
+    ) -> Result<DeploymentView, HostError> {
+        caller.may(Scope::Write)?;
+        let endpoint = self.state.endpoint(caller.tenant.id, endpoint)?;
+        let files = self.finished_upload(caller, upload)?;
+        let text = fs::read_to_string(files.join(SPEC))
+            .map_err(|e| HostError::Refused(format!("the upload's `{SPEC}` cannot be read: {e}")))?;
+        let refused = |error: SpecError| HostError::Refused(fault::chain(&error));
+        let spec = Spec::parse(&text, Path::new(SPEC)).map_err(refused)?;
+        let model = match spec.registered_model() {
+            None => None,
+            Some((name, version)) => {
+                let number = match version.as_str() {
+                    "latest" => None,
+                    number => Some(number.parse().map_err(|_| {
+                        HostError::Refused(format!("the model's version `{number}` is neither a number nor `latest`"))
+                    })?),
+                };
+                Some(self.state.model(caller.tenant.id, &name, number)?.digest)
+            }
+        };
+        let files_digest = self.keep(caller, &files, |digest| self.folders.deployment(caller.tenant.id, digest))?;
+        let placed = placed(&self.folders, caller.tenant.id, &files_digest, model.as_deref());
+        let Checked { name, script } = process::check(&self.options.program, &placed)?;
+        let name = names::name("deployment", &name)?.to_owned();
+        let new = NewDeployment { name, spec: text, digest: files_digest, script, model, set_default };
+        let made = self.state.create_deployment(caller.tenant.id, &endpoint.name, new, &caller.token)?;
+        self.deployment(caller, &endpoint.name, &made.name, Some(made.version))
+    }
+
+    /// A version, or the latest.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn deployment(
+        &self,
+        caller: &Caller,
+        endpoint: &str,
+        name: &str,
+        version: Option<u32>,
+    ) -> Result<DeploymentView, HostError> {
+        caller.may(Scope::Read).or_else(|_| caller.may(Scope::Write))?;
+        let endpoint = self.state.endpoint(caller.tenant.id, endpoint)?;
+        let deployment = self.state.deployment(caller.tenant.id, &endpoint.name, name, version)?;
+        Ok(view(&endpoint, deployment))
+    }
+
+    /// Every version below an endpoint.
+    ///
+    /// # Errors
+    /// If there is no such endpoint.
+    pub fn deployments(&self, caller: &Caller, endpoint: &str) -> Result<Vec<DeploymentView>, HostError> {
+        caller.may(Scope::Read)?;
+        let endpoint = self.state.endpoint(caller.tenant.id, endpoint)?;
+        let all = self.state.deployments(caller.tenant.id, &endpoint.name)?;
+        Ok(all.into_iter().map(|deployment| view(&endpoint, deployment)).collect())
+    }
+
+    /// Removes every version of a name.
+    ///
+    /// # Errors
+    /// If the caller may not, there is none, or it is in use.
+    pub fn delete_deployment(&self, caller: &Caller, endpoint: &str, name: &str) -> Result<(), HostError> {
+        caller.may(Scope::Write)?;
+        Ok(self.state.delete_deployment(caller.tenant.id, endpoint, name, &caller.token)?)
+    }
+}
+
+/// How a deployment is run, whose files have this digest, with its registered model's.
+pub(super) fn placed(folders: &Folders, tenant: i64, digest: &str, model: Option<&str>) -> Placed {
+    let folder = folders.deployment(tenant, digest);
+    let mut set = Vec::new();
+    if folder.join(CODE).is_dir() {
+        set.push(("code_configuration.code".to_owned(), CODE.to_owned()));
+    }
+    let inline = || Some(folder.join(MODEL)).filter(|model| model.is_dir());
+    if let Some(model) = model.map(|digest| folders.model(tenant, digest)).or_else(inline) {
+        set.push(("model".to_owned(), model.display().to_string()));
+    }
+    Placed { file: folder.join(SPEC), set }
+}
+
+fn view(endpoint: &Endpoint, deployment: Deployment) -> DeploymentView {
+    let Deployment { name, version, spec: _, digest, script, model, created } = deployment;
+    let is_default = endpoint.default_deployment.as_ref() == Some(&name);
+    DeploymentView { endpoint: endpoint.name.clone(), name, version, is_default, digest, script, model, created }
+}
+
+fn check_words(description: Option<&str>, tags: Option<&BTreeMap<String, String>>) -> Result<(), HostError> {
+    let too_long = |text: &str| text.len() > MOST_TEXT;
+    if description.is_some_and(too_long) {
+        return Err(HostError::Refused(format!("the description is over {MOST_TEXT} bytes")));
+    }
+    if tags.is_some_and(|tags| tags.len() > MOST_TAGS || tags.iter().any(|(k, v)| too_long(k) || too_long(v))) {
+        return Err(HostError::Refused(format!("there are over {MOST_TAGS} tags, or one is over {MOST_TEXT} bytes")));
+    }
+    Ok(())
+}
+
+/// The files of one folder in another, by hard links where the disk has them: neither is changed any more.
+fn copy(from: &Path, to: &Path) -> Result<(), HostError> {
+    let failed = disk("keep the files");
+    for entry in walkdir::WalkDir::new(from).min_depth(1) {
+        let entry = entry.map_err(|e| failed(e.into()))?;
+        let place = to.join(entry.path().strip_prefix(from).expect("it lies below; this is a bug"));
+        if entry.file_type().is_dir() {
+            fs::create_dir(&place).map_err(&failed)?;
+        } else if entry.file_type().is_file() && fs::hard_link(entry.path(), &place).is_err() {
+            fs::copy(entry.path(), &place).map_err(&failed)?;
+        }
+    }
+    Ok(())
+}

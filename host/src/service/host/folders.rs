@@ -1,0 +1,169 @@
+//! Where a host's bytes lie below its data folder: one folder for each tenant, and in it uploads, models and deployments
+//! by their digests, and jobs.
+//!
+//! What is found under a digest was put there whole, and is not changed any more.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{FileView, HostError, disk};
+use crate::output::remove_tree;
+use crate::state::Tenant;
+
+/// Files of one upload or output that are listed: a list of more is no answer but a burden.
+pub(super) const MOST_FILES: usize = 1_000_000;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Folders {
+    tenants: PathBuf,
+    /// Bytes of each tenant, counted when they are first asked for.
+    used: Arc<Mutex<HashMap<i64, u64>>>,
+}
+
+impl Folders {
+    pub(super) fn open(data: &Path) -> Result<Self, HostError> {
+        let failed = disk("make the data folder");
+        make_private(data).map_err(&failed)?;
+        let data = data.canonicalize().map_err(&failed)?;
+        let tenants = data.join("tenants");
+        fs::create_dir_all(&tenants).map_err(&failed)?;
+        Ok(Self { tenants, used: Arc::default() })
+    }
+
+    fn of(&self, tenant: i64) -> PathBuf {
+        self.tenants.join(tenant.to_string())
+    }
+
+    pub(super) fn upload(&self, tenant: i64, id: &str) -> PathBuf {
+        self.of(tenant).join("uploads").join(id)
+    }
+
+    pub(super) fn model(&self, tenant: i64, digest: &str) -> PathBuf {
+        self.of(tenant).join("models").join(plain(digest))
+    }
+
+    pub(super) fn deployment(&self, tenant: i64, digest: &str) -> PathBuf {
+        self.of(tenant).join("deployments").join(plain(digest))
+    }
+
+    pub(super) fn job(&self, tenant: i64, id: &str) -> PathBuf {
+        self.of(tenant).join("jobs").join(id)
+    }
+
+    /// What was being put in its place when the host ended: never named by the state.
+    pub(super) fn remove_leavings(&self) -> Result<(), HostError> {
+        let failed = disk("clear the data folder");
+        for tenant in fs::read_dir(&self.tenants).map_err(&failed)? {
+            let making = tenant.map_err(&failed)?.path().join("making");
+            if making.is_dir() {
+                remove_tree(&making).map_err(&failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A new folder on the same file system, to be filled and then moved into its place.
+    pub(super) fn making(&self, tenant: i64) -> Result<tempfile::TempDir, HostError> {
+        let making = self.of(tenant).join("making");
+        fs::create_dir_all(&making).map_err(disk("make a folder"))?;
+        tempfile::tempdir_in(making).map_err(disk("make a folder"))
+    }
+
+    /// Moves a filled folder into its place, durably; another that is there already has the same content.
+    pub(super) fn place(&self, made: tempfile::TempDir, place: &Path) -> Result<(), HostError> {
+        let failed = disk("keep the files");
+        sync_tree(made.path()).map_err(&failed)?;
+        if place.is_dir() {
+            return Ok(());
+        }
+        let parent = place.parent().expect("places lie in folders; this is a bug");
+        fs::create_dir_all(parent).map_err(&failed)?;
+        fs::rename(made.keep(), place).map_err(&failed)?;
+        sync_parents(parent, &self.tenants).map_err(&failed)
+    }
+
+    /// Whether the tenant may keep so many bytes more; they count from now on.
+    pub(super) fn take(&self, tenant: &Tenant, bytes: u64) -> Result<(), HostError> {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = used.entry(tenant.id).or_insert_with(|| size(&self.of(tenant.id)));
+        let then = used.saturating_add(bytes);
+        if then > tenant.quotas.storage {
+            let (have, most) = (*used, tenant.quotas.storage);
+            return Err(crate::state::StateError::Quota { what: "bytes stored", have, most }.into());
+        }
+        *used = then;
+        Ok(())
+    }
+
+    /// Has the tenant's bytes counted again, where they changed by others than this process.
+    pub(super) fn recount(&self, tenant: i64) {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
+    }
+}
+
+/// A digest as the name of a folder.
+fn plain(digest: &str) -> &str {
+    digest.strip_prefix("sha256:").unwrap_or(digest)
+}
+
+#[cfg(unix)]
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+#[cfg(not(unix))]
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(folder)
+}
+
+/// Bytes of all files below; what cannot be read counts as nothing.
+fn size(folder: &Path) -> u64 {
+    let files = walkdir::WalkDir::new(folder).into_iter().filter_map(Result::ok);
+    files.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|facts| facts.len()).sum()
+}
+
+/// Every file below, by path; links and what is hidden from callers are left out.
+pub(super) fn list(folder: &Path, hidden: Option<&str>) -> Result<Vec<FileView>, HostError> {
+    let failed = disk("list the files");
+    let mut found = Vec::new();
+    let walk = walkdir::WalkDir::new(folder).min_depth(1).sort_by_file_name();
+    let shown = |entry: &walkdir::DirEntry| hidden.is_none_or(|hidden| entry.file_name() != hidden);
+    for entry in walk.into_iter().filter_entry(shown) {
+        let entry = entry.map_err(|e| failed(e.into()))?;
+        let facts = entry.metadata().map_err(|e| failed(e.into()))?;
+        if !facts.is_file() {
+            continue;
+        }
+        if found.len() == MOST_FILES {
+            return Err(HostError::Refused(format!("there are more than {MOST_FILES} files")));
+        }
+        let path = entry.path().strip_prefix(folder).unwrap_or(entry.path());
+        found.push(FileView { path: path.to_string_lossy().replace('\\', "/"), bytes: facts.len() });
+    }
+    Ok(found)
+}
+
+/// Everything below is on the disk, names too.
+pub(super) fn sync_tree(folder: &Path) -> std::io::Result<()> {
+    for entry in walkdir::WalkDir::new(folder).contents_first(true) {
+        let entry = entry?;
+        if entry.file_type().is_file() || (cfg!(unix) && entry.file_type().is_dir()) {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+/// The names of a folder and of those above it, up to `top`, are on the disk.
+fn sync_parents(folder: &Path, top: &Path) -> std::io::Result<()> {
+    if cfg!(unix) {
+        for folder in folder.ancestors().take_while(|folder| folder.starts_with(top)) {
+            File::open(folder)?.sync_all()?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! Jobs, from the wish to the download. What runs them is the scheduler's.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rand::RngExt;
+use sha2::{Digest, Sha256};
+
+use super::folders::list;
+use super::{Caller, FileView, Host, HostError, InputSpec, JobRequest, JobView, Scope, disk, names};
+use crate::cache::hex;
+use crate::state::{Job, NewJob, Page, StateError, Submitted};
+
+/// Settings that one job replaces, and bytes of each.
+const MOST_OVERRIDES: usize = 64;
+const MOST_OVERRIDE: usize = 4096;
+/// Bytes of an idempotency key.
+const MOST_KEY: usize = 128;
+/// Jobs of one page.
+const MOST_PAGE: u32 = 200;
+
+/// What an output holds that is not the caller's business.
+const HIDDEN: &str = ".scorehost";
+
+/// A name that sorts by time and is not guessed.
+pub(super) fn new_id(what: &str) -> String {
+    let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    let digits: String = now.chars().filter(char::is_ascii_digit).collect();
+    format!("{what}-{digits}-{:08x}", rand::rng().random::<u32>())
+}
+
+impl Host {
+    /// Accepts a job for an endpoint: once this returns, it will run, whatever becomes of this process. The same key with
+    /// the same request gives the same job; whether it is new comes with it.
+    ///
+    /// # Errors
+    /// If the caller may not, something named is not there, or too many jobs wait.
+    pub fn submit(
+        &self,
+        caller: &Caller,
+        endpoint: &str,
+        request: &JobRequest,
+        key: Option<&str>,
+    ) -> Result<(JobView, bool), HostError> {
+        caller.may(Scope::Invoke)?;
+        if key.is_some_and(|key| key.is_empty() || key.len() > MOST_KEY) {
+            return Err(HostError::Refused(format!("the idempotency key is empty or over {MOST_KEY} bytes")));
+        }
+        let is_long = |text: &str| text.len() > MOST_OVERRIDE;
+        if request.set.len() > MOST_OVERRIDES || request.set.iter().any(|(k, v)| is_long(k) || is_long(v)) {
+            let text = format!("over {MOST_OVERRIDES} settings are replaced, or one is over {MOST_OVERRIDE} bytes");
+            return Err(HostError::Refused(text));
+        }
+        // Whoever could replace these would choose what else of the host a job reads.
+        if let Some(key) = request.set.keys().find(|key| !may_replace(key)) {
+            return Err(HostError::Refused(format!(
+                "`{key}` is not replaced by a job\nhint: `settings.…`, `resources.…` and `tags.…` are"
+            )));
+        }
+        self.input(caller, &request.input)?;
+        let body = serde_json::to_string(request).expect("a request of plain values is JSON; this is a bug");
+        let new = NewJob {
+            id: new_id("job"),
+            endpoint: endpoint.to_owned(),
+            deployment: request.deployment.clone(),
+            input: serde_json::to_value(&request.input).expect("plain values are JSON; this is a bug"),
+            overrides: request.set.clone(),
+            idempotency: key.map(str::to_owned),
+            request: hex(&Sha256::digest(format!("{endpoint}\0{body}"))),
+            most_queued: caller.tenant.quotas.queued,
+        };
+        let (job, is_new) = match self.state.submit(caller.tenant.id, new, &caller.token)? {
+            Submitted::New(job) => (job, true),
+            Submitted::Again(job) => (job, false),
+            Submitted::NoDeployment => {
+                return Err(HostError::Refused(format!(
+                    "endpoint `{endpoint}` has no default deployment\nhint: name one, or set the endpoint's \
+                     `defaults.deployment_name`"
+                )));
+            }
+        };
+        self.scheduler.wake();
+        Ok((self.view(job)?, is_new))
+    }
+
+    /// Where a job's input lies.
+    fn input(&self, caller: &Caller, input: &InputSpec) -> Result<PathBuf, HostError> {
+        match input {
+            InputSpec::Upload(id) => self.finished_upload(caller, id),
+            InputSpec::Path(path) => allowed(&self.options.allowed_inputs, path),
+        }
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn job(&self, caller: &Caller, name: &str) -> Result<JobView, HostError> {
+        caller.may(Scope::Read).or_else(|_| caller.may(Scope::Invoke))?;
+        self.view(self.state.job(caller.tenant.id, name)?)
+    }
+
+    /// The tenant's jobs, the newest first, from before one of them on.
+    ///
+    /// # Errors
+    /// If the caller may not.
+    pub fn jobs(
+        &self,
+        caller: &Caller,
+        before: Option<&str>,
+        endpoint: Option<&str>,
+        most: u32,
+    ) -> Result<Vec<JobView>, HostError> {
+        caller.may(Scope::Read)?;
+        let most = most.clamp(1, MOST_PAGE);
+        let page = Page { before: before.map(str::to_owned), endpoint: endpoint.map(str::to_owned), most };
+        self.state.jobs(caller.tenant.id, &page)?.into_iter().map(|job| self.view(job)).collect()
+    }
+
+    /// Asks a job to stop.
+    ///
+    /// # Errors
+    /// If the caller may not, or there is none.
+    pub fn cancel(&self, caller: &Caller, name: &str) -> Result<JobView, HostError> {
+        caller.may(Scope::Invoke)?;
+        let job = self.state.cancel(caller.tenant.id, name, &caller.token)?;
+        self.scheduler.stop_job(name);
+        self.view(job)
+    }
+
+    /// Lets a job that failed or was canceled go on with what it had not committed.
+    ///
+    /// # Errors
+    /// If the caller may not, there is none, or it is complete.
+    pub fn resume(&self, caller: &Caller, name: &str) -> Result<JobView, HostError> {
+        caller.may(Scope::Invoke)?;
+        let job = self.state.resume(caller.tenant.id, name, &caller.token)?;
+        self.scheduler.wake();
+        self.view(job)
+    }
+
+    /// The files of a job's output, once it ended.
+    ///
+    /// # Errors
+    /// If there is none, or it has not ended.
+    pub fn outputs(&self, caller: &Caller, name: &str) -> Result<Vec<FileView>, HostError> {
+        let folder = self.output(caller, name)?;
+        if folder.is_dir() { list(&folder, Some(HIDDEN)) } else { Ok(Vec::new()) }
+    }
+
+    /// A file of a job's output, with its size.
+    ///
+    /// # Errors
+    /// If there is none, or the job has not ended.
+    pub fn open_output(&self, caller: &Caller, name: &str, path: &str) -> Result<(File, u64), HostError> {
+        let unknown = || StateError::Unknown { what: "file", name: path.chars().take(64).collect() };
+        let folder = self.output(caller, name)?;
+        let file = folder.join(names::path(path)?);
+        // A script's files went through a check that lets no links in; this holds all the same.
+        let real = file.canonicalize().map_err(|_| unknown())?;
+        let is_below = folder.canonicalize().is_ok_and(|folder| real.starts_with(folder));
+        if !is_below || !real.is_file() {
+            return Err(unknown().into());
+        }
+        let file = File::open(real).map_err(disk("read the file"))?;
+        let bytes = file.metadata().map_err(disk("read the file"))?.len();
+        Ok((file, bytes))
+    }
+
+    fn output(&self, caller: &Caller, name: &str) -> Result<PathBuf, HostError> {
+        caller.may(Scope::Read).or_else(|_| caller.may(Scope::Invoke))?;
+        let job = self.state.job(caller.tenant.id, name)?;
+        if !job.status.has_ended() {
+            return Err(HostError::Refused(format!(
+                "job `{name}` has not ended\nhint: its output appears when it has"
+            )));
+        }
+        Ok(self.folders.job(job.tenant, &job.id).join("output"))
+    }
+
+    fn view(&self, job: Job) -> Result<JobView, HostError> {
+        let input = serde_json::from_value(job.input)
+            .map_err(|e| StateError::Damaged(format!("the input of job `{}`: {e}", job.id)))?;
+        let progress = self.scheduler.progress(&job.id).filter(|_| !job.status.has_ended());
+        Ok(JobView {
+            canceling: job.cancel && !job.status.has_ended(),
+            name: job.id,
+            endpoint: job.endpoint,
+            deployment: job.deployment,
+            version: job.version,
+            status: job.status,
+            input,
+            set: job.overrides,
+            progress,
+            error: job.error,
+            record: job.record,
+            starts: job.starts,
+            created: job.created,
+            started: job.started,
+            ended: job.ended,
+        })
+    }
+}
+
+fn may_replace(key: &str) -> bool {
+    ["settings.", "resources.", "tags."].iter().any(|section| key.starts_with(section))
+}
+
+/// A path of the host's that the operator allows.
+pub(super) fn allowed(roots: &[PathBuf], path: &str) -> Result<PathBuf, HostError> {
+    // One answer for what is not there and what is not allowed: a caller learns nothing of the host's files.
+    let refused = || {
+        HostError::Refused(format!(
+            "`{}` is no input that this host allows\nhint: send the files, or have the operator start it with --allow-input",
+            path.chars().take(256).map(|c| if c.is_control() { '�' } else { c }).collect::<String>()
+        ))
+    };
+    if !Path::new(path).is_absolute() {
+        return Err(refused());
+    }
+    let real = fs::canonicalize(path).map_err(|_| refused())?;
+    if roots.iter().any(|root| real.starts_with(root)) { Ok(real) } else { Err(refused()) }
+}

@@ -1,0 +1,138 @@
+//! The verbs of a host that stays: tenants and tokens, uploads, models, endpoints with versioned deployments, and jobs
+//! that run one process each.
+//!
+//! What goes in: a caller who was recognised, and names and files as they sent them. What comes out: what became of it.
+//! Every verb takes the caller's tenant from the caller, and finds nothing of others. REST and the command line both
+//! call these, and neither holds a rule.
+
+mod catalog;
+mod folders;
+mod jobs;
+mod names;
+mod process;
+mod scheduler;
+mod tenants;
+mod uploads;
+mod views;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use names::NameError;
+pub use tenants::{Caller, Scope};
+pub use uploads::MOST_FILE_BYTES;
+pub use views::{
+    DeploymentView, EndpointView, FileView, InputSpec, JobRequest, JobView, ModelView, NewTokenView, ProgressView,
+    TenantView, TokenView, UploadView,
+};
+
+use crate::fault::Fault;
+use crate::state::{State, StateError};
+use folders::Folders;
+use scheduler::Scheduler;
+
+/// Why a verb was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The state says no, or failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A name that cannot be one.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// No token, or none that is taken. Says no more to strangers.
+    #[error("the token is missing, unknown, expired or revoked")]
+    Stranger,
+    /// The token may not do this.
+    #[error("the token has no scope `{0}`")]
+    Scope(Scope),
+    /// The request is wrong.
+    #[error("{0}")]
+    Refused(String),
+    /// The disk refuses.
+    #[error("cannot {what}")]
+    Disk {
+        /// What was tried; no path of the host.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another host has the folder.
+    #[error("another process serves this folder")]
+    Held,
+}
+
+impl HostError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            HostError::State(error) => error.fault(),
+            HostError::Disk { .. } => Fault::Host,
+            HostError::Held
+            | HostError::Name(_)
+            | HostError::Stranger
+            | HostError::Scope(_)
+            | HostError::Refused(_) => Fault::Caller,
+        }
+    }
+}
+
+fn disk(what: &'static str) -> impl Fn(std::io::Error) -> HostError {
+    move |source| HostError::Disk { what, source }
+}
+
+/// How a host is started.
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// Its folder: made where there is none.
+    pub data: PathBuf,
+    /// The `scorehost` command of this very build, which runs jobs.
+    pub program: PathBuf,
+    /// Folders whose files may be scored by path.
+    pub allowed_inputs: Vec<PathBuf>,
+    /// Jobs that run at once.
+    pub most_jobs: usize,
+}
+
+/// A host.
+pub struct Host {
+    state: Arc<State>,
+    folders: Folders,
+    options: HostOptions,
+    scheduler: Scheduler,
+    /// Held while the host lives: two would run each job twice.
+    _lock: File,
+}
+
+impl Host {
+    /// Opens the folder, and goes on with every job that was accepted and has not ended. The token is that of the first
+    /// start, which is not kept and not shown again.
+    ///
+    /// # Errors
+    /// If the folder is another host's, or cannot be used.
+    pub fn open(options: HostOptions) -> Result<(Self, Option<String>), HostError> {
+        let folders = Folders::open(&options.data)?;
+        let lock = hold(&options.data)?;
+        let state = Arc::new(State::open(&options.data.join("state.db"))?);
+        let token = tenants::first_token(&state)?;
+        folders.remove_leavings()?;
+        let scheduler = Scheduler::start(Arc::clone(&state), folders.clone(), &options)?;
+        Ok((Self { state, folders, options, scheduler, _lock: lock }, token))
+    }
+
+    /// Stops every job's process; the jobs go on when the host is opened again.
+    pub fn close(self) {
+        self.scheduler.stop();
+    }
+}
+
+fn hold(data: &Path) -> Result<File, HostError> {
+    let lock = File::create(data.join("lock")).map_err(disk("use the data folder"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(HostError::Held),
+        Err(std::fs::TryLockError::Error(source)) => Err(disk("use the data folder")(source)),
+    }
+}

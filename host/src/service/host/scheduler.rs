@@ -1,0 +1,300 @@
+//! Which job runs next, and what becomes of those that ran: one thread that owns every job's process.
+//!
+//! A tenant's turn comes when it has, for its weight, the fewest jobs running; among its own jobs the oldest is first.
+//! That a process is begun is written before it is, so that no job is forgotten; and a job that was running when the host
+//! ended goes on from what it had committed.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::catalog::Placed;
+use super::folders::Folders;
+use super::process::{JobProcess, ProcessEnd, without_folders};
+use super::{HostError, HostOptions, InputSpec, ProgressView, disk};
+use crate::fault;
+use crate::state::{Ended, Job, JobStatus, State, StateError};
+
+/// Processes that may die under one job: a machine that is short of memory for a while is no fault of a job.
+const MOST_STARTS: u32 = 3;
+/// How often processes are looked at.
+const POLL: Duration = Duration::from_millis(20);
+/// How long a process may take to stop by itself.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub(super) struct Scheduler {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    running: Mutex<HashMap<String, Running>>,
+    woken: Condvar,
+    work: AtomicBool,
+    closing: AtomicBool,
+}
+
+struct Running {
+    job: Job,
+    placed: Placed,
+    output: PathBuf,
+    process: JobProcess,
+    /// When it was asked to stop.
+    stopping: Option<Instant>,
+}
+
+/// What the thread works with.
+struct Turn {
+    shared: Arc<Shared>,
+    state: Arc<State>,
+    folders: Folders,
+    program: PathBuf,
+    allowed_inputs: Vec<PathBuf>,
+    most_jobs: usize,
+}
+
+impl Scheduler {
+    /// Begins with the jobs that were running when the host ended.
+    pub(super) fn start(state: Arc<State>, folders: Folders, options: &HostOptions) -> Result<Self, HostError> {
+        let shared = Arc::new(Shared {
+            running: Mutex::default(),
+            woken: Condvar::new(),
+            work: AtomicBool::new(true),
+            closing: AtomicBool::new(false),
+        });
+        let turn = Turn {
+            shared: Arc::clone(&shared),
+            folders,
+            program: options.program.clone(),
+            allowed_inputs: options.allowed_inputs.clone(),
+            most_jobs: options.most_jobs.max(1),
+            state,
+        };
+        for job in turn.state.running()? {
+            turn.begin(job)?;
+        }
+        let thread = std::thread::Builder::new().name("scheduler".into()).spawn(move || turn.run());
+        Ok(Self { shared, thread: Mutex::new(Some(thread.map_err(disk("start a thread"))?)) })
+    }
+
+    /// There may be work.
+    pub(super) fn wake(&self) {
+        self.shared.work.store(true, Ordering::Release);
+        self.shared.woken.notify_one();
+    }
+
+    /// How far a job is that runs.
+    pub(super) fn progress(&self, id: &str) -> Option<ProgressView> {
+        self.shared.running().get(id).and_then(|running| running.process.progress())
+    }
+
+    /// Asks a job that runs to stop.
+    pub(super) fn stop_job(&self, id: &str) {
+        if let Some(running) = self.shared.running().get_mut(id) {
+            running.stop();
+        }
+    }
+
+    /// Stops every process, and waits for it.
+    pub(super) fn stop(&self) {
+        self.shared.closing.store(true, Ordering::Release);
+        self.wake();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic there has been printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn running(&self) -> MutexGuard<'_, HashMap<String, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    fn stop(&mut self) {
+        self.process.stop();
+        self.stopping.get_or_insert_with(Instant::now);
+    }
+}
+
+impl Turn {
+    fn run(self) {
+        loop {
+            let is_closing = self.shared.closing.load(Ordering::Acquire);
+            if is_closing {
+                self.shared.running().values_mut().for_each(Running::stop);
+            }
+            if let Err(error) = self.reap(is_closing) {
+                eprintln!("error: {}", fault::chain(&error));
+            }
+            if is_closing && self.shared.running().is_empty() {
+                return;
+            }
+            if !is_closing
+                && self.shared.work.swap(false, Ordering::AcqRel)
+                && let Err(error) = self.fill()
+            {
+                eprintln!("error: {}", fault::chain(&error));
+                // Tried again, but not at once.
+                self.shared.work.store(true, Ordering::Release);
+                std::thread::sleep(POLL * 10);
+            }
+            let running = self.shared.running();
+            let wait = if running.is_empty() { Duration::from_secs(1) } else { POLL };
+            if !self.shared.work.load(Ordering::Acquire) {
+                let _ = self.shared.woken.wait_timeout(running, wait);
+            }
+        }
+    }
+
+    /// Begins jobs until enough run or none may.
+    fn fill(&self) -> Result<(), HostError> {
+        while self.shared.running().len() < self.most_jobs {
+            let waiting = self.state.waiting()?;
+            let mut best: Option<(u64, Job)> = None;
+            for (name, job, running) in waiting {
+                let tenant = self.state.tenant(&name)?;
+                if running >= tenant.quotas.running {
+                    continue;
+                }
+                // In thousandths, so that weights divide.
+                let share = u64::from(running) * 1000 / u64::from(tenant.weight.max(1));
+                if best.as_ref().is_none_or(|(least, oldest)| (share, &job.id) < (*least, &oldest.id)) {
+                    best = Some((share, job));
+                }
+            }
+            let Some((_, job)) = best else { return Ok(()) };
+            self.begin(job)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&self, job: Job) -> Result<(), HostError> {
+        let placed = self.placed(&job);
+        let folder = self.folders.job(job.tenant, &job.id);
+        let output = folder.join("output");
+        if job.cancel || !self.state.begin(&job.id)? {
+            return self.end(&job, JobStatus::Canceled, None, None);
+        }
+        if let Some(ended) = finished(&output) {
+            // It had come to its end, and nobody was there to write so.
+            return self.finish(&job, ended);
+        }
+        let started = self.input(&job).map_err(std::io::Error::other).and_then(|input| {
+            std::fs::create_dir_all(&folder)?;
+            let is_begun = output.join(".scorehost").join("journal").is_file();
+            if !is_begun && output.is_dir() {
+                // Killed before its plan was whole.
+                crate::output::remove_tree(&output)?;
+            }
+            let overrides = job.overrides.clone().into_iter();
+            JobProcess::start(&self.program, &placed, overrides, &input, &output, is_begun)
+        });
+        match started {
+            Ok(process) => {
+                let id = job.id.clone();
+                self.shared.running().insert(id, Running { job, placed, output, process, stopping: None });
+                Ok(())
+            }
+            Err(error) => self.end(&job, JobStatus::Failed, None, Some(format!("it cannot be begun: {error}"))),
+        }
+    }
+
+    fn placed(&self, job: &Job) -> Placed {
+        super::catalog::placed(&self.folders, job.tenant, &job.folder, job.model.as_deref())
+    }
+
+    fn input(&self, job: &Job) -> Result<PathBuf, HostError> {
+        match serde_json::from_value(job.input.clone()).map_err(|e| StateError::Damaged(e.to_string()))? {
+            InputSpec::Upload(id) => Ok(super::uploads::files(&self.folders.upload(job.tenant, &id))),
+            // Again: the operator may have changed what is allowed.
+            InputSpec::Path(path) => super::jobs::allowed(&self.allowed_inputs, &path),
+        }
+    }
+
+    /// Looks after the processes that have ended.
+    fn reap(&self, is_closing: bool) -> Result<(), HostError> {
+        let mut ended = Vec::new();
+        {
+            let mut running = self.shared.running();
+            for (id, one) in running.iter_mut() {
+                if one.stopping.is_some_and(|since| since.elapsed() > PATIENCE) {
+                    one.process.kill();
+                }
+                if let Some(end) = one.process.ended().map_err(disk("wait for a process"))? {
+                    ended.push((id.clone(), end));
+                }
+            }
+        }
+        for (id, end) in ended {
+            let Some(one) = self.shared.running().remove(&id) else { continue };
+            self.folders.recount(one.job.tenant);
+            self.shared.work.store(true, Ordering::Release);
+            self.settle(&one, &end, is_closing)?;
+        }
+        Ok(())
+    }
+
+    fn settle(&self, one: &Running, end: &ProcessEnd, is_closing: bool) -> Result<(), HostError> {
+        if let Some(ended) = finished(&one.output) {
+            return self.finish(&one.job, ended);
+        }
+        let job = self.state.job(one.job.tenant, &one.job.id)?;
+        if job.cancel {
+            return self.end(&job, JobStatus::Canceled, record(&one.output), None);
+        }
+        // It goes on when the host is opened again.
+        if is_closing {
+            return Ok(());
+        }
+        let said = without_folders(end.words.trim(), &one.placed);
+        match end.code {
+            // The command's own codes: it ended in words.
+            Some(1 | 2) => {
+                let said = said.strip_prefix("error: ").unwrap_or(&said).to_owned();
+                let record = record(&one.output);
+                let told = record.as_ref().and_then(|record| record["error"].as_str()).map(str::to_owned);
+                self.end(&job, JobStatus::Failed, record, Some(told.unwrap_or(said)))
+            }
+            _ if job.starts < MOST_STARTS => self.begin(job),
+            _ => {
+                let error = format!("its process ended {} times, at last with {}: {said}", job.starts, end.status);
+                self.end(&job, JobStatus::Failed, record(&one.output), Some(error))
+            }
+        }
+    }
+
+    fn finish(&self, job: &Job, record: Value) -> Result<(), HostError> {
+        self.end(job, JobStatus::Completed, Some(record), None)
+    }
+
+    fn end(&self, job: &Job, status: JobStatus, record: Option<Value>, error: Option<String>) -> Result<(), HostError> {
+        Ok(self.state.end(&job.id, Ended { status, record, error })?)
+    }
+}
+
+/// What `job.json` says, if there is one.
+fn record(output: &std::path::Path) -> Option<Value> {
+    let text = std::fs::read(output.join("job.json")).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// What `job.json` says of a job that is complete.
+fn finished(output: &std::path::Path) -> Option<Value> {
+    record(output).filter(|record| record["state"] == "Completed" && !output.join(".scorehost").exists())
+}

@@ -1,0 +1,255 @@
+//! What callers are told: the words of REST and of the command line.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::job::Progress;
+use crate::state::{self, JobStatus, Quotas};
+
+/// A tenant.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TenantView {
+    /// Its name.
+    pub name: String,
+    /// Its share of the host, beside the others'.
+    pub weight: u32,
+    /// What it may use.
+    pub quotas: Quotas,
+    /// When it was made.
+    pub created: String,
+}
+
+/// A token, without what makes it one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenView {
+    /// Its public part.
+    pub id: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// What its owner calls it.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// When it was made.
+    pub created: String,
+    /// From when on it is not taken.
+    pub expires: Option<String>,
+    /// When it was revoked.
+    pub revoked: Option<String>,
+}
+
+/// A token that was made now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NewTokenView {
+    /// Its public part.
+    pub id: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// The token: shown this once.
+    pub token: String,
+    /// From when on it is not taken.
+    pub expires: Option<String>,
+}
+
+/// A file of an upload or an output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileView {
+    /// Its path below the folder, with `/` between.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// A folder that is being sent, or was.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UploadView {
+    /// Its name.
+    pub id: String,
+    /// Whether it is whole: nothing is added any more.
+    pub finished: bool,
+    /// What is there of it, by path.
+    pub files: Vec<FileView>,
+}
+
+/// A version of a model.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ModelView {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub version: u32,
+    /// Of its files.
+    pub digest: String,
+    /// When it was made.
+    pub created: String,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EndpointView {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// The owner's own words.
+    pub tags: BTreeMap<String, String>,
+    /// As Azure has it.
+    pub defaults: DefaultsView,
+    /// When it was made.
+    pub created: String,
+    /// When it was last changed.
+    pub updated: String,
+}
+
+/// What an endpoint does where it is not told.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DefaultsView {
+    /// The deployment that answers.
+    pub deployment_name: Option<String>,
+}
+
+/// A version of a deployment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeploymentView {
+    /// Its endpoint's name.
+    pub endpoint: String,
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub version: u32,
+    /// Whether it answers by default.
+    pub is_default: bool,
+    /// Of the YAML and of every file.
+    pub digest: String,
+    /// The script's digest.
+    pub script: Option<String>,
+    /// The registered model's digest, where the YAML names one.
+    pub model: Option<String>,
+    /// When it was made.
+    pub created: String,
+}
+
+/// What a job scores.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum InputSpec {
+    /// A folder that was sent.
+    Upload(String),
+    /// A folder or a file of the host's, below one that the operator allows.
+    Path(String),
+}
+
+/// A wish for a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobRequest {
+    /// What is scored.
+    pub input: InputSpec,
+    /// The deployment, or the endpoint's default.
+    #[serde(default)]
+    pub deployment: Option<String>,
+    /// Settings that replace the deployment's, as `--set` does.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+}
+
+/// How far a job is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressView {
+    /// Files of the input.
+    pub files: u64,
+    /// Those whose mini-batches are committed.
+    pub done: u64,
+    /// Those of them that failed.
+    pub failed: u64,
+    /// Mini-batches.
+    pub mini_batches: u64,
+    /// Those that are committed.
+    pub mini_batches_done: u64,
+    /// Rows that are committed.
+    pub rows: u64,
+    /// Attempts beyond the first.
+    pub retries: u64,
+}
+
+/// A job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobView {
+    /// Its name.
+    pub name: String,
+    /// The endpoint.
+    pub endpoint: String,
+    /// The deployment that answers it.
+    pub deployment: String,
+    /// That one's version.
+    pub version: u32,
+    /// Where it is.
+    pub status: JobStatus,
+    /// Whether it was asked to stop.
+    pub canceling: bool,
+    /// What is scored.
+    pub input: InputSpec,
+    /// Settings that replace the deployment's.
+    pub set: BTreeMap<String, String>,
+    /// How far it is, while it runs.
+    pub progress: Option<ProgressView>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What `job.json` says, once it ended.
+    pub record: Option<Value>,
+    /// Processes that were begun for it.
+    pub starts: u32,
+    /// When it was accepted.
+    pub created: String,
+    /// When its first process was begun.
+    pub started: Option<String>,
+    /// When it ended.
+    pub ended: Option<String>,
+}
+
+impl From<&Progress> for ProgressView {
+    fn from(progress: &Progress) -> Self {
+        let Progress { tally, retries, mini_batches, files } = *progress;
+        Self {
+            files,
+            done: tally.files,
+            failed: tally.failed,
+            mini_batches,
+            mini_batches_done: tally.mini_batches,
+            rows: tally.rows,
+            retries,
+        }
+    }
+}
+
+impl From<state::Tenant> for TenantView {
+    fn from(tenant: state::Tenant) -> Self {
+        let state::Tenant { id: _, name, weight, quotas, created } = tenant;
+        Self { name, weight, quotas, created }
+    }
+}
+
+impl From<state::Token> for TokenView {
+    fn from(token: state::Token) -> Self {
+        let state::Token { id, tenant, name, scopes, created, expires, revoked } = token;
+        let scopes = scopes.split(' ').map(str::to_owned).collect();
+        Self { id, tenant, name, scopes, created, expires, revoked }
+    }
+}
+
+impl From<state::Model> for ModelView {
+    fn from(model: state::Model) -> Self {
+        let state::Model { name, version, digest, created } = model;
+        Self { name, version, digest, created }
+    }
+}
+
+impl From<state::Endpoint> for EndpointView {
+    fn from(endpoint: state::Endpoint) -> Self {
+        let state::Endpoint { id: _, name, description, tags, default_deployment, created, updated } = endpoint;
+        let defaults = DefaultsView { deployment_name: default_deployment };
+        Self { name, description, tags, defaults, created, updated }
+    }
+}

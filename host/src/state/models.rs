@@ -1,0 +1,74 @@
+//! Models: names with versions that never change. Their files lie elsewhere, by digest.
+
+use rusqlite::{Connection, Row, params};
+
+use super::tenants::audit;
+use super::{Result, State, StateError, now, optional};
+
+/// A version of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// Its name.
+    pub name: String,
+    /// Its number among those of this name, from 1.
+    pub version: u32,
+    /// Of its files, which lie in the folder of that name.
+    pub digest: String,
+    /// When it was made.
+    pub created: String,
+}
+
+fn model(row: &Row<'_>) -> rusqlite::Result<Model> {
+    Ok(Model { name: row.get(0)?, version: row.get(1)?, digest: row.get(2)?, created: row.get(3)? })
+}
+
+/// The latest version of this name, or the named one.
+fn find(on: &Connection, tenant: i64, name: &str, version: Option<u32>) -> Result<Option<Model>> {
+    let mut query = on.prepare_cached(
+        "SELECT name, version, digest, created FROM models WHERE tenant = ?1 AND name = ?2 AND (?3 IS NULL OR version = ?3)
+         ORDER BY version DESC LIMIT 1",
+    )?;
+    optional(query.query_row(params![tenant, name, version], model))
+}
+
+impl State {
+    /// Makes a version; the same files again give the version that has them, if that is the latest.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn create_model(&self, tenant: i64, name: &str, digest: &str, by: &str) -> Result<Model> {
+        let (name, digest, by) = (name.to_owned(), digest.to_owned(), by.to_owned());
+        self.change(move |on| {
+            let latest = find(on, tenant, &name, None)?;
+            if let Some(latest) = latest.as_ref().filter(|latest| latest.digest == digest) {
+                return Ok(latest.clone());
+            }
+            let model = Model { name, version: latest.map_or(1, |latest| latest.version + 1), digest, created: now() };
+            let sql = "INSERT INTO models (tenant, name, version, digest, created) VALUES (?1, ?2, ?3, ?4, ?5)";
+            on.execute(sql, params![tenant, model.name, model.version, model.digest, model.created])?;
+            audit(on, tenant, &by, "model create", &format!("{}:{}", model.name, model.version))?;
+            Ok(model)
+        })
+    }
+
+    /// A version, or the latest.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn model(&self, tenant: i64, name: &str, version: Option<u32>) -> Result<Model> {
+        let called = || version.map_or_else(|| name.to_owned(), |version| format!("{name}:{version}"));
+        find(&self.read(), tenant, name, version)?.ok_or_else(|| StateError::Unknown { what: "model", name: called() })
+    }
+
+    /// Every version of every model, by name and number.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn models(&self, tenant: i64) -> Result<Vec<Model>> {
+        let read = self.read();
+        let sql = "SELECT name, version, digest, created FROM models WHERE tenant = ?1 ORDER BY name, version";
+        let mut query = read.prepare_cached(sql)?;
+        let rows = query.query_map([tenant], model)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}

@@ -1,0 +1,244 @@
+//! Tenants, their tokens, and the audit log.
+
+use rusqlite::{Connection, Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::{Result, State, StateError, is_taken, now, optional};
+
+/// What a tenant may use at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quotas {
+    /// Jobs that run.
+    pub running: u32,
+    /// Jobs that wait.
+    pub queued: u32,
+    /// Bytes of uploads, deployments and outputs together.
+    pub storage: u64,
+}
+
+impl Default for Quotas {
+    /// What a tenant of a small host needs; none keeps the others from theirs.
+    fn default() -> Self {
+        Self { running: 4, queued: 1000, storage: 100 << 30 }
+    }
+}
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its number.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// Its share of the host, beside the others'.
+    pub weight: u32,
+    /// What it may use.
+    pub quotas: Quotas,
+    /// When it was made.
+    pub created: String,
+}
+
+/// A token as it is kept: not the token, which only its owner has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Its public part.
+    pub id: String,
+    /// The tenant's name.
+    pub tenant: String,
+    /// What its owner calls it.
+    pub name: String,
+    /// What it may do, in words with spaces between.
+    pub scopes: String,
+    /// When it was made.
+    pub created: String,
+    /// From when on it is not taken any more.
+    pub expires: Option<String>,
+    /// When it was revoked.
+    pub revoked: Option<String>,
+}
+
+/// A token to keep.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// Its public part.
+    pub id: String,
+    /// The tenant.
+    pub tenant: i64,
+    /// What its owner calls it.
+    pub name: String,
+    /// SHA-256 of the whole token.
+    pub hash: [u8; 32],
+    /// What it may do.
+    pub scopes: String,
+    /// From when on it is not taken any more.
+    pub expires: Option<String>,
+}
+
+/// What is needed to decide whether a token is taken.
+#[derive(Clone, Debug)]
+pub struct TokenUse {
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// SHA-256 of the whole token.
+    pub hash: [u8; 32],
+    /// What it may do.
+    pub scopes: String,
+    /// From when on it is not taken any more.
+    pub expires: Option<String>,
+}
+
+/// A line of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Action {
+    /// When.
+    pub at: String,
+    /// By which token.
+    pub token: String,
+    /// What was done.
+    pub action: String,
+    /// To what.
+    pub object: String,
+}
+
+const TENANT: &str = "tenants.id, tenants.name, weight, running, queued, storage, tenants.created";
+
+fn tenant(row: &Row<'_>) -> rusqlite::Result<Tenant> {
+    let quotas = Quotas { running: row.get(3)?, queued: row.get(4)?, storage: row.get(5)? };
+    Ok(Tenant { id: row.get(0)?, name: row.get(1)?, weight: row.get(2)?, quotas, created: row.get(6)? })
+}
+
+/// Writes a line of the audit log, in the change that it tells of.
+pub(super) fn audit(on: &Connection, tenant: i64, token: &str, action: &str, object: &str) -> Result<()> {
+    on.prepare_cached("INSERT INTO audit (at, tenant, token, action, object) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![now(), tenant, token, action, object])?;
+    Ok(())
+}
+
+impl State {
+    /// Makes a tenant, on behalf of the token `by` of tenant `of`; the first has neither.
+    ///
+    /// # Errors
+    /// If there is one of this name.
+    pub fn create_tenant(&self, name: &str, weight: u32, quotas: Quotas, by: Option<(i64, &str)>) -> Result<Tenant> {
+        let (name, by) = (name.to_owned(), by.map(|(tenant, token)| (tenant, token.to_owned())));
+        self.change(move |on| {
+            let created = now();
+            let sql =
+                "INSERT INTO tenants (name, weight, running, queued, storage, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+            on.execute(sql, params![name, weight, quotas.running, quotas.queued, quotas.storage, created]).map_err(
+                |e| if is_taken(&e) { StateError::Exists { what: "tenant", name: name.clone() } } else { e.into() },
+            )?;
+            let id = on.last_insert_rowid();
+            let (of, token) = by.unwrap_or((id, String::new()));
+            audit(on, of, &token, "tenant create", &name)?;
+            Ok(Tenant { id, name, weight, quotas, created })
+        })
+    }
+
+    /// Every tenant, by name.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn tenants(&self) -> Result<Vec<Tenant>> {
+        let read = self.read();
+        let mut query = read.prepare_cached(&format!("SELECT {TENANT} FROM tenants ORDER BY name"))?;
+        let rows = query.query_map([], tenant)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The tenant of this name.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn tenant(&self, name: &str) -> Result<Tenant> {
+        let sql = format!("SELECT {TENANT} FROM tenants WHERE name = ?1");
+        let found = optional(self.read().query_row(&sql, [name], tenant))?;
+        found.ok_or_else(|| StateError::Unknown { what: "tenant", name: name.to_owned() })
+    }
+
+    /// Keeps a token.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn create_token(&self, new: NewToken, by: Option<(i64, &str)>) -> Result<()> {
+        let by = by.map(|(tenant, token)| (tenant, token.to_owned()));
+        self.change(move |on| {
+            let sql = "INSERT INTO tokens (id, tenant, name, hash, scopes, created, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            on.execute(sql, params![new.id, new.tenant, new.name, new.hash, new.scopes, now(), new.expires])?;
+            let (of, token) = by.unwrap_or((new.tenant, String::new()));
+            audit(on, of, &token, "token create", &new.id)
+        })
+    }
+
+    /// The token with this public part, unless it was revoked.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn token(&self, id: &str) -> Result<Option<TokenUse>> {
+        let sql = format!(
+            "SELECT {TENANT}, hash, scopes, expires FROM tokens JOIN tenants ON tenants.id = tenant
+             WHERE tokens.id = ?1 AND revoked IS NULL"
+        );
+        let read = self.read();
+        let mut query = read.prepare_cached(&sql)?;
+        optional(query.query_row([id], |row| {
+            Ok(TokenUse { tenant: tenant(row)?, hash: row.get(7)?, scopes: row.get(8)?, expires: row.get(9)? })
+        }))
+    }
+
+    /// The tokens of one tenant, or of all, the newest last.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn tokens(&self, of: Option<i64>) -> Result<Vec<Token>> {
+        let read = self.read();
+        let mut query = read.prepare_cached(
+            "SELECT tokens.id, tenants.name, tokens.name, scopes, tokens.created, expires, revoked
+             FROM tokens JOIN tenants ON tenants.id = tenant WHERE ?1 IS NULL OR tenant = ?1 ORDER BY tokens.created, tokens.id",
+        )?;
+        let rows = query.query_map([of], |row| {
+            Ok(Token {
+                id: row.get(0)?,
+                tenant: row.get(1)?,
+                name: row.get(2)?,
+                scopes: row.get(3)?,
+                created: row.get(4)?,
+                expires: row.get(5)?,
+                revoked: row.get(6)?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Revokes a token of a tenant, or of any.
+    ///
+    /// # Errors
+    /// If there is none, or it was revoked before.
+    pub fn revoke_token(&self, id: &str, of: Option<i64>, by: (i64, &str)) -> Result<()> {
+        let (id, by) = (id.to_owned(), (by.0, by.1.to_owned()));
+        self.change(move |on| {
+            let sql =
+                "UPDATE tokens SET revoked = ?1 WHERE id = ?2 AND revoked IS NULL AND (?3 IS NULL OR tenant = ?3)";
+            if on.execute(sql, params![now(), id, of])? == 0 {
+                return Err(StateError::Unknown { what: "token", name: id });
+            }
+            audit(on, by.0, &by.1, "token revoke", &id)
+        })
+    }
+
+    /// The latest lines of a tenant's audit log, the newest first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn audit_log(&self, tenant: i64, most: u32) -> Result<Vec<Action>> {
+        let read = self.read();
+        let mut query = read.prepare_cached(
+            "SELECT at, token, action, object FROM audit WHERE tenant = ?1 ORDER BY id DESC LIMIT ?2",
+        )?;
+        let rows = query.query_map(params![tenant, most], |row| {
+            Ok(Action { at: row.get(0)?, token: row.get(1)?, action: row.get(2)?, object: row.get(3)? })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}
