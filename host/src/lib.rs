@@ -25,6 +25,8 @@
 //! are the words of all. Dependencies point
 //! downwards only.
 
+pub mod api;
+
 pub mod service;
 
 pub mod job;

@@ -10,6 +10,7 @@ mod progress;
 mod project;
 mod report;
 mod run;
+mod serve;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -50,6 +51,8 @@ enum Verb {
     Devices(devices::DevicesArgs),
     /// Measure how fast a model is here, layer by layer and fed with pictures
     Bench(bench::BenchArgs),
+    /// Stay, and run jobs for callers over HTTP: endpoints, versioned deployments, tenants
+    Serve(serve::ServeArgs),
     /// Build the example scripts and score the bundled pictures
     Demo(demo::DemoArgs),
     /// What `run` and `check` start to compile a script: a component on stdin, code on stdout
@@ -200,6 +203,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Devices(args) => devices::devices(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::demo(&args),
+        Verb::Serve(args) => serve::serve(&args),
         Verb::Compile(limits) => {
             let (limits, mode) = limits.parts();
             Ok(compile::compile_stdin(&limits, mode))

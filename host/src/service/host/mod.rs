@@ -123,7 +123,7 @@ impl Host {
     }
 
     /// Stops every job's process; the jobs go on when the host is opened again.
-    pub fn close(self) {
+    pub fn close(&self) {
         self.scheduler.stop();
     }
 }

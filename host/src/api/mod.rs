@@ -1,0 +1,90 @@
+//! REST: routes with thin handlers, over one port. What is asked is a verb of [`crate::service::host`]; no rule is here.
+//!
+//! What goes in: HTTP from anybody. What comes out: what the verb says, as JSON, or a problem as RFC 9457 has it. Below
+//! `/v1` nothing is answered without a token, not even whether there is such a route.
+
+mod problem;
+mod routes;
+mod server;
+
+pub use server::{ServeError, Server};
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::service::host::{Host, HostError};
+use problem::Problem;
+
+/// What a JSON body may have; a file has its own limit.
+const MOST_BODY: usize = 1 << 20;
+
+/// What every handler works on.
+#[derive(Clone)]
+struct Shared {
+    host: Arc<Host>,
+}
+
+impl Shared {
+    /// Calls a verb where it may wait for the disk.
+    async fn call<T: Send + 'static>(
+        &self,
+        verb: impl FnOnce(&Host) -> Result<T, HostError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let host = Arc::clone(&self.host);
+        match tokio::task::spawn_blocking(move || verb(&host)).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(Problem::host()),
+        }
+    }
+}
+
+/// Every route.
+fn router(host: Arc<Host>) -> Router {
+    let shared = Shared { host };
+    let v1 = routes::v1()
+        .fallback(|| async { Problem::no_route() })
+        .method_not_allowed_fallback(|| async { Problem::no_method() })
+        .layer(DefaultBodyLimit::max(MOST_BODY))
+        .layer(from_fn_with_state(shared.clone(), recognised));
+    Router::new()
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(|| async { "ready\n" }))
+        .nest("/v1", v1)
+        .fallback(|| async { Problem::no_route() })
+        .layer(from_fn(plain))
+        .with_state(shared)
+}
+
+/// Lets callers through whose token is known.
+async fn recognised(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
+    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token =
+        header.and_then(|header| header.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+    let token = token.map(|(_, token)| token.trim().to_owned()).unwrap_or_default();
+    match shared.call(move |host| host.recognise(&token)).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Nothing is kept by caches or guessed at by browsers.
+async fn plain(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}

@@ -1,0 +1,56 @@
+//! `serve`: a host that stays, with its REST interface.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use scorehost::api::Server;
+use scorehost::child;
+use scorehost::service::host::{Host, HostOptions};
+
+use super::{COMPLETED, note, say};
+
+#[derive(Args)]
+pub(crate) struct ServeArgs {
+    /// The host's folder: its database, models, deployments, uploads and outputs
+    #[arg(long, value_name = "FOLDER", default_value = "scorehost-data", env = "SCOREHOST_DATA")]
+    data: PathBuf,
+    /// Where to listen; loopback unless somebody says otherwise, since there is no TLS yet
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8484")]
+    listen: SocketAddr,
+    /// A folder whose files callers may score by their path on this machine; may be given several times
+    #[arg(long = "allow-input", value_name = "FOLDER")]
+    allowed_inputs: Vec<PathBuf>,
+    /// Jobs that run at once
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    jobs: usize,
+}
+
+pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
+    let allowed = |path: &PathBuf| path.canonicalize().with_context(|| format!("--allow-input `{}`", path.display()));
+    let options = HostOptions {
+        data: args.data.clone(),
+        program: child::this_program()?,
+        allowed_inputs: args.allowed_inputs.iter().map(allowed).collect::<Result<_, _>>()?,
+        most_jobs: args.jobs,
+    };
+    // Before the host: a port that is taken should not have started jobs.
+    let server = Server::bind(args.listen)?;
+    let (host, token) = Host::open(options).with_context(|| format!("cannot serve `{}`", args.data.display()))?;
+    let host = Arc::new(host);
+    if let Some(token) = token {
+        note!("first start: this token may do everything, and is not shown again");
+        say!("{token}");
+    }
+    note!(
+        "serving `{}` at http://{}; Ctrl-C ends it, and jobs go on at the next start",
+        args.data.display(),
+        server.address()
+    );
+    server.serve(&host);
+    note!("stopping the jobs that run");
+    host.close();
+    Ok(COMPLETED)
+}
