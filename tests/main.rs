@@ -24,5 +24,6 @@ mod numbers;
 mod output;
 mod readme;
 mod scale;
+mod service;
 mod structure;
 mod tables;

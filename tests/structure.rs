@@ -5,17 +5,20 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// Each module with the modules that it may name.
-const MAY_NAME: [(&str, &[&str]); 18] = [
+const MAY_NAME: [(&str, &[&str]); 20] = [
+    ("api", &["service", "state", "fault"]),
     (
         "cli",
         &[
             "store",
             "service",
+            "api",
             "deployment",
             "infer",
             "job",
             "output",
             "project",
+            "state",
             "script",
             "child",
             "cache",
@@ -36,6 +39,7 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
             "output",
             "store",
             "project",
+            "state",
             "vision",
             "tensor",
             "cache",
@@ -50,6 +54,7 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
     ("output", &["table", "tensor", "row", "fault"]),
     ("vision", &["tensor", "row", "fault"]),
     ("infer", &["tensor", "row", "cache", "child", "confine", "fault"]),
+    ("state", &["fault"]),
     ("store", &["tensor", "row", "fault"]),
     ("project", &["cache", "fault"]),
     ("table", &["tensor", "row", "fault"]),
@@ -144,6 +149,9 @@ fn outside_crates_live_in_one_module_each() {
         ("clap", "cli/"),
         ("landlock", "confine/"),
         ("seccompiler", "confine/"),
+        ("axum", "api/"),
+        ("rusqlite", "state/"),
+        ("ureq", "cli/remote/"),
     ];
     let src = root().join("host/src");
     let mut files = Vec::new();

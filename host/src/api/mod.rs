@@ -12,18 +12,14 @@ pub use server::{ServeError, Server};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::service::host::{Host, HostError};
 use problem::Problem;
-
-/// What a JSON body may have; a file has its own limit.
-const MOST_BODY: usize = 1 << 20;
 
 /// What every handler works on.
 #[derive(Clone)]
@@ -51,7 +47,6 @@ fn router(host: Arc<Host>) -> Router {
     let v1 = routes::v1()
         .fallback(|| async { Problem::no_route() })
         .method_not_allowed_fallback(|| async { Problem::no_method() })
-        .layer(DefaultBodyLimit::max(MOST_BODY))
         .layer(from_fn_with_state(shared.clone(), recognised));
     Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
@@ -79,12 +74,18 @@ async fn recognised(State(shared): State<Shared>, mut request: Request, next: Ne
 
 /// Nothing is kept by caches or guessed at by browsers.
 async fn plain(request: Request, next: Next) -> Response {
+    let has_body = !matches!(*request.method(), Method::GET | Method::HEAD);
     let mut response = next.run(request).await;
+    let status = response.status();
     let headers = response.headers_mut();
+    if has_body && (status.is_client_error() || status.is_server_error()) {
+        // What is left of a refused body is not read, so that nothing can follow it.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if response.status() == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
 }

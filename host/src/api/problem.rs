@@ -1,6 +1,6 @@
 //! What went wrong, as callers are told it: RFC 9457's `application/problem+json`, with the cure as `hint`.
 
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -51,6 +51,19 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, "the body came too slowly")
     }
 
+    pub(super) fn too_large(most: usize) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body has more than {most} bytes"))
+    }
+
+    pub(super) fn not_json() -> Self {
+        let detail = "the body is not said to be JSON\nhint: send it with `content-type: application/json`";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+    }
+
+    pub(super) fn wrong(error: &serde_json::Error) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, &format!("the body is not what this route takes: {error}"))
+    }
+
     pub(super) fn broken() -> Self {
         Self::new(StatusCode::BAD_REQUEST, "the body broke off")
     }
@@ -77,20 +90,8 @@ impl From<HostError> for Problem {
     }
 }
 
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Self {
-        Self::new(rejection.status(), &rejection.body_text())
-    }
-}
-
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
-        Self::new(rejection.status(), &rejection.body_text())
-    }
-}
-
-impl From<PathRejection> for Problem {
-    fn from(rejection: PathRejection) -> Self {
         Self::new(rejection.status(), &rejection.body_text())
     }
 }

@@ -22,6 +22,10 @@ use super::problem::Problem;
 use crate::service::host::{Caller, JobRequest, JobView, Scope};
 use crate::state::{EndpointChange, Quotas};
 
+/// What a JSON body may have.
+const MOST_BODY: usize = 1 << 20;
+/// What is read of one that has more.
+const MOST_DROPPED: usize = 16 << 20;
 /// How long a part of a body may take.
 const PART: Duration = Duration::from_secs(30);
 /// How often a job that is followed is looked at.
@@ -39,11 +43,31 @@ struct JsonBody<T>(T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let read = tokio::time::timeout(PART, Json::<T>::from_request(request, state));
-        let Json(body) = read.await.map_err(|_| Problem::slow())??;
-        Ok(Self(body))
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let is_json = kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+        if !is_json {
+            return Err(Problem::not_json());
+        }
+        let body = tokio::time::timeout(PART, read(request.into_body())).await.map_err(|_| Problem::slow())??;
+        Ok(Self(serde_json::from_slice(&body).map_err(|error| Problem::wrong(&error))?))
     }
+}
+
+/// A body that may have so many bytes. Of one that has more, some are read and dropped: a caller that still sends would
+/// not see the answer.
+async fn read(body: Body) -> Answer<Vec<u8>> {
+    let (mut kept, mut count, mut parts) = (Vec::new(), 0, body.into_data_stream());
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|_| Problem::broken())?;
+        count += part.len();
+        if count <= MOST_BODY {
+            kept.extend_from_slice(&part);
+        } else if count > MOST_DROPPED {
+            break;
+        }
+    }
+    if count > MOST_BODY { Err(Problem::too_large(MOST_BODY)) } else { Ok(kept) }
 }
 
 /// A list.

@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod demo;
 mod devices;
+mod follow;
 mod gallery;
 mod progress;
 mod project;
@@ -28,6 +29,7 @@ use scorehost::infer::trial::{self, Trial};
 use scorehost::script::Compiler;
 use scorehost::script::compile;
 use scorehost::service::ServiceError;
+use scorehost::service::host::HostError;
 
 /// Scores folders of files with sandboxed WebAssembly scripts.
 #[derive(Parser)]
@@ -238,7 +240,8 @@ fn print_error(error: &anyhow::Error) {
 
 /// 2 for what the caller can put right, 1 for what failed.
 fn exit_code(error: &anyhow::Error) -> u8 {
-    match error.downcast_ref::<ServiceError>().map(ServiceError::fault) {
+    let fault = error.downcast_ref::<ServiceError>().map(ServiceError::fault);
+    match fault.or_else(|| error.downcast_ref::<HostError>().map(HostError::fault)) {
         Some(Fault::Caller) => WRONG_USE,
         Some(_) | None => FAILED,
     }

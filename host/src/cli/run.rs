@@ -1,24 +1,19 @@
 //! `run`: score a folder with a deployment.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
 use scorehost::job::record::{Record, State};
 use scorehost::job::{Control, End};
 use scorehost::output::Existing;
-use scorehost::service::host::ProgressView;
 use scorehost::service::{self, Event, Outcome, RunRequest};
 
+use super::follow;
 use super::gallery;
 use super::progress::Watcher;
 use super::{COMPLETED, ConfineName, DeviceName, FAILED, INTERRUPTED, NamedArgs, compiler, model_trial, note, say};
-
-/// How often a host is told of progress.
-const EVENT: Duration = Duration::from_millis(250);
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
@@ -60,9 +55,10 @@ pub(crate) struct RunArgs {
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
-    /// For a host that runs this job: progress as lines of JSON on stdout, and stop when stdin ends
-    #[arg(long, hide = true, conflicts_with = "json")]
-    events: bool,
+    /// For a host that runs this job: begins or resumes it once this file's lock is had, tells progress as lines of JSON
+    /// on stdout, and stops when stdin ends
+    #[arg(long, hide = true, value_name = "LOCK", conflicts_with_all = ["json", "overwrite", "resume"])]
+    follow: Option<PathBuf>,
 }
 
 pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
@@ -89,7 +85,10 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     };
     // Read first: a job should not run for hours before it finds no labels.
     let labels = args.labels.as_deref().map(gallery::read_labels).transpose()?.unwrap_or_default();
-    let outcome = if args.events { followed(&request)? } else { watched(&request, args.quiet)? };
+    if let Some(lock) = &args.follow {
+        return Ok(follow::follow(request, lock)?.map_or(COMPLETED, |outcome| code_of(&outcome.end)));
+    }
+    let outcome = watched(&request, args.quiet)?;
     if args.report && outcome.end == End::Completed {
         match gallery::write(&request.output, &request.input, &outcome.record, &labels) {
             Ok(report) => note!("report: {}", shown(&report)),
@@ -98,7 +97,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
         }
     }
     outcome.record.device.notices.iter().for_each(|notice| note!("device: {notice}"));
-    if !args.json && !args.events {
+    if !args.json {
         print_summary(&outcome.record, &request.output);
     }
     if args.json {
@@ -125,36 +124,6 @@ pub(crate) fn watched(request: &RunRequest, quiet: bool) -> anyhow::Result<Outco
     watcher.end();
     let outcome = outcome?;
     listening.map(|()| outcome)
-}
-
-/// Runs a job for a host: what it says comes by stdin, and what it is told goes to stdout.
-fn followed(request: &RunRequest) -> anyhow::Result<Outcome> {
-    let control = Control::default();
-    let mut listening = Ok(());
-    let mut told: Option<Instant> = None;
-    let outcome = service::run(request, &control, &mut |event| match event {
-        // Not earlier: its thread would be outside.
-        Event::Confined(_) => listening = stop_with_stdin(&control),
-        Event::Started { progress, .. } | Event::Progress(progress) => {
-            let is_last = progress.tally.mini_batches == progress.mini_batches;
-            if is_last || told.is_none_or(|told| told.elapsed() >= EVENT) {
-                told = Some(Instant::now());
-                say!("{}", serde_json::json!(ProgressView::from(progress)));
-            }
-        }
-    })?;
-    listening.map(|()| outcome)
-}
-
-/// A word, or the end, of stdin stops the job: its host wishes so, or is gone.
-fn stop_with_stdin(control: &Control) -> anyhow::Result<()> {
-    let control = control.clone();
-    let wait = move || {
-        // An error is an end as well.
-        let _ = std::io::stdin().lock().read(&mut [0; 16]);
-        control.stop();
-    };
-    std::thread::Builder::new().name("stdin".into()).spawn(wait).map(drop).context("cannot listen to stdin")
 }
 
 /// The first signal finishes what runs, the second stops it, the third ends the process: what is committed is safe.

@@ -29,7 +29,7 @@ pub use commit::Output;
 pub(crate) use disk::remove_tree;
 pub use format::Format;
 pub use journal::Counts;
-pub use open::{MadeFolder, Resumed};
+pub use open::{Begun, MadeFolder, Resumed, begun};
 
 use crate::fault::Fault;
 use crate::row::Rows;

@@ -18,6 +18,32 @@ pub(super) const HIDDEN: &str = ".scorehost";
 /// A plan of a hundred million files fits; what is larger is no plan.
 const MAX_FILE: u64 = 16 << 30;
 
+/// How much there is of an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// Nothing that could be continued.
+    Not,
+    /// It can be continued.
+    Partly,
+    /// All of it.
+    Complete,
+}
+
+/// Looks into an output folder that nobody writes now, and changes nothing.
+///
+/// # Errors
+/// If the disk refuses.
+pub fn begun(folder: &Path) -> Result<Begun, OutputError> {
+    let hidden = folder.join(HIDDEN);
+    Ok(if disk::kind(&hidden.join("journal"))?.is_some() {
+        Begun::Partly
+    } else if disk::kind(&folder.join("job.json"))?.is_some() && disk::kind(&hidden)?.is_none() {
+        Begun::Complete
+    } else {
+        Begun::Not
+    })
+}
+
 /// An output that was begun before.
 #[derive(Debug)]
 pub struct Resumed {

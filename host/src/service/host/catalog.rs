@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::folders::Folders;
+use tempfile::TempDir;
+
 use super::process::{self, Checked};
 use super::{Caller, DeploymentView, EndpointView, Host, HostError, ModelView, Scope, disk, names};
 use crate::deployment::{Spec, SpecError};
@@ -24,7 +25,7 @@ const MOST_TEXT: usize = 4096;
 /// What a deployment is run with, beside its YAML: where its parts lie.
 #[derive(Debug)]
 pub(super) struct Placed {
-    pub(super) file: std::path::PathBuf,
+    pub(super) file: PathBuf,
     pub(super) set: Vec<(String, String)>,
 }
 
@@ -37,25 +38,20 @@ impl Host {
         caller.may(Scope::Write)?;
         let name = names::name("model", name)?;
         let files = self.finished_upload(caller, upload)?;
-        let digest = self.keep(caller, &files, |digest| self.folders.model(caller.tenant.id, digest))?;
+        let (made, digest) = self.gather(caller, &files)?;
+        self.folders.place(made, &self.folders.model(caller.tenant.id, &digest))?;
         Ok(self.state.create_model(caller.tenant.id, name, &digest, &caller.token)?.into())
     }
 
-    /// Copies a folder to where its digest says, and tells that.
-    fn keep(
-        &self,
-        caller: &Caller,
-        files: &Path,
-        place: impl Fn(&str) -> std::path::PathBuf,
-    ) -> Result<String, HostError> {
+    /// A folder's files in a folder to come, and their digest.
+    fn gather(&self, caller: &Caller, files: &Path) -> Result<(TempDir, String), HostError> {
         let making = self.folders.making(caller.tenant.id)?;
         copy(files, making.path())?;
         let digest = ModelDigest::of(making.path()).map_err(|e| HostError::Refused(fault::chain(&e)))?;
         if digest.files.is_empty() {
             return Err(HostError::Refused("the upload holds no file".into()));
         }
-        self.folders.place(making, &place(&digest.whole))?;
-        Ok(digest.whole)
+        Ok((making, digest.whole))
     }
 
     /// Every version of every model.
@@ -157,11 +153,12 @@ impl Host {
                 Some(self.state.model(caller.tenant.id, &name, number)?.digest)
             }
         };
-        let files_digest = self.keep(caller, &files, |digest| self.folders.deployment(caller.tenant.id, digest))?;
-        let placed = placed(&self.folders, caller.tenant.id, &files_digest, model.as_deref());
-        let Checked { name, script } = process::check(&self.options.program, &placed)?;
+        let (made, digest) = self.gather(caller, &files)?;
+        let registered = model.as_deref().map(|digest| self.folders.model(caller.tenant.id, digest));
+        let Checked { name, script } = process::check(&self.options.program, &placed(made.path(), registered))?;
         let name = names::name("deployment", &name)?.to_owned();
-        let new = NewDeployment { name, spec: text, digest: files_digest, script, model, set_default };
+        self.folders.place(made, &self.folders.deployment(caller.tenant.id, &digest))?;
+        let new = NewDeployment { name, spec: text, digest, script, model, set_default };
         let made = self.state.create_deployment(caller.tenant.id, &endpoint.name, new, &caller.token)?;
         self.deployment(caller, &endpoint.name, &made.name, Some(made.version))
     }
@@ -204,15 +201,14 @@ impl Host {
     }
 }
 
-/// How a deployment is run, whose files have this digest, with its registered model's.
-pub(super) fn placed(folders: &Folders, tenant: i64, digest: &str, model: Option<&str>) -> Placed {
-    let folder = folders.deployment(tenant, digest);
+/// How a deployment is run whose files lie in `folder`, with its registered model's folder.
+pub(super) fn placed(folder: &Path, registered: Option<PathBuf>) -> Placed {
     let mut set = Vec::new();
     if folder.join(CODE).is_dir() {
         set.push(("code_configuration.code".to_owned(), CODE.to_owned()));
     }
     let inline = || Some(folder.join(MODEL)).filter(|model| model.is_dir());
-    if let Some(model) = model.map(|digest| folders.model(tenant, digest)).or_else(inline) {
+    if let Some(model) = registered.or_else(inline) {
         set.push(("model".to_owned(), model.display().to_string()));
     }
     Placed { file: folder.join(SPEC), set }

@@ -48,7 +48,7 @@ pub(super) fn check(program: &Path, placed: &Placed) -> Result<Checked, HostErro
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let said = said.trim().strip_prefix("error: ").unwrap_or(said.trim());
-        return Err(HostError::Refused(without_folders(said, placed)));
+        return Err(HostError::Refused(without_folders(said, placed, None)));
     }
     let facts: Facts = serde_json::from_reader(output.stdout.as_slice().take(MOST_FACTS))
         .map_err(|e| failed(std::io::Error::other(e)))?;
@@ -56,12 +56,13 @@ pub(super) fn check(program: &Path, placed: &Placed) -> Result<Checked, HostErro
 }
 
 /// A message without where the host keeps what it is about.
-pub(super) fn without_folders(text: &str, placed: &Placed) -> String {
-    let folders = placed.file.parent().into_iter().chain(placed.set.iter().map(|(_, value)| Path::new(value)));
+pub(super) fn without_folders(text: &str, placed: &Placed, job: Option<&Path>) -> String {
+    let folders =
+        placed.file.parent().into_iter().chain(placed.set.iter().map(|(_, value)| Path::new(value))).chain(job);
     let mut text = text.to_owned();
     for folder in folders.filter(|folder| folder.is_absolute()) {
         let folder = folder.display().to_string();
-        text = text.replace(&format!("{folder}/"), "").replace(&folder, "the deployment");
+        text = text.replace(&format!("{folder}/"), "").replace(&folder, ".");
     }
     text
 }
@@ -91,14 +92,11 @@ impl JobProcess {
         overrides: impl Iterator<Item = (String, String)>,
         input: &Path,
         output: &Path,
-        is_begun: bool,
+        lock: &Path,
     ) -> std::io::Result<Self> {
         let mut command = Command::new(program);
         command.arg("run").arg("--file").arg(&placed.file).arg("--input").arg(input).arg("--output").arg(output);
-        command.args(["--quiet", "--events"]);
-        if is_begun {
-            command.arg("--resume");
-        }
+        command.arg("--follow").arg(lock);
         for (key, value) in placed.set.iter().cloned().chain(overrides) {
             command.arg("--set").arg(format!("{key}={value}"));
         }

@@ -191,19 +191,10 @@ impl Turn {
         if job.cancel || !self.state.begin(&job.id)? {
             return self.end(&job, JobStatus::Canceled, None, None);
         }
-        if let Some(ended) = finished(&output) {
-            // It had come to its end, and nobody was there to write so.
-            return self.finish(&job, ended);
-        }
         let started = self.input(&job).map_err(std::io::Error::other).and_then(|input| {
             std::fs::create_dir_all(&folder)?;
-            let is_begun = output.join(".scorehost").join("journal").is_file();
-            if !is_begun && output.is_dir() {
-                // Killed before its plan was whole.
-                crate::output::remove_tree(&output)?;
-            }
             let overrides = job.overrides.clone().into_iter();
-            JobProcess::start(&self.program, &placed, overrides, &input, &output, is_begun)
+            JobProcess::start(&self.program, &placed, overrides, &input, &output, &folder.join("lock"))
         });
         match started {
             Ok(process) => {
@@ -216,7 +207,8 @@ impl Turn {
     }
 
     fn placed(&self, job: &Job) -> Placed {
-        super::catalog::placed(&self.folders, job.tenant, &job.folder, job.model.as_deref())
+        let registered = job.model.as_deref().map(|digest| self.folders.model(job.tenant, digest));
+        super::catalog::placed(&self.folders.deployment(job.tenant, &job.folder), registered)
     }
 
     fn input(&self, job: &Job) -> Result<PathBuf, HostError> {
@@ -262,7 +254,7 @@ impl Turn {
         if is_closing {
             return Ok(());
         }
-        let said = without_folders(end.words.trim(), &one.placed);
+        let said = without_folders(end.words.trim(), &one.placed, one.output.parent());
         match end.code {
             // The command's own codes: it ended in words.
             Some(1 | 2) => {

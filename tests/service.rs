@@ -1,0 +1,522 @@
+//! The host that stays: over HTTP as a caller sees it, and under kills.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Place, demo, root, scorehost, scripts};
+
+/// A served data folder; the process is killed when this is dropped.
+struct Server {
+    child: Child,
+    url: String,
+    token: String,
+    http: ureq::Agent,
+}
+
+impl Server {
+    /// Starts on a folder; the token is that of its first start.
+    fn start(data: &Path, token: Option<&str>, more: &[&str]) -> Self {
+        let mut command = scorehost();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(more);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut url = None;
+        for _ in 0..3 {
+            let mut line = String::new();
+            said.read_line(&mut line).unwrap();
+            if let Some((_, rest)) = line.split_once(" at ") {
+                url = rest.split_once(';').map(|(url, _)| url.to_owned());
+                break;
+            }
+        }
+        // What it says later must not fill the pipe.
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        let token = token.map(str::to_owned).unwrap_or_else(|| {
+            let mut line = String::new();
+            BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+            line.trim().to_owned()
+        });
+        let http = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        Self { child, url: url.unwrap(), token, http }
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// A request with JSON, or none; the status and the JSON of the answer.
+    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        self.ask_as(&self.token, method, path, body, &[])
+    }
+
+    fn ask_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> (u16, Value) {
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        request = request.header("authorization", format!("Bearer {token}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut answer = match body {
+            Some(body) => {
+                let request = request.header("content-type", "application/json").body(body.to_string()).unwrap();
+                self.http.run(request).unwrap()
+            }
+            None => self.http.run(request.body(()).unwrap()).unwrap(),
+        };
+        let text = answer.body_mut().read_to_string().unwrap();
+        (answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    #[track_caller]
+    fn done(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let (status, answer) = self.ask(method, path, body);
+        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        answer
+    }
+
+    /// Sends files, and finishes the upload.
+    fn upload(&self, files: &[(&str, Vec<u8>)]) -> String {
+        let id = self.done("POST", "/v1/uploads", None)["id"].as_str().unwrap().to_owned();
+        for (path, bytes) in files {
+            let url = format!("{}/v1/uploads/{id}/files/{path}", self.url);
+            let sent =
+                self.http.put(url).header("authorization", format!("Bearer {}", self.token)).send(bytes.as_slice());
+            assert_eq!(sent.unwrap().status(), 204, "{path}");
+        }
+        self.done("POST", &format!("/v1/uploads/{id}/finish"), None);
+        id
+    }
+
+    fn upload_folder(&self, folder: &Path) -> String {
+        let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
+            .collect();
+        files.sort();
+        self.upload(&files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect::<Vec<_>>())
+    }
+
+    /// Makes the endpoint `shapes` with the deployment `shapes`, which answers by default.
+    fn deploy(&self, script: &str, settings: &str) -> Value {
+        let _ = self.ask("POST", "/v1/endpoints", Some(&json!({"name": "shapes"})));
+        let upload = self.upload(&bundle(script, settings));
+        self.done("POST", "/v1/endpoints/shapes/deployments", Some(&json!({"upload": upload, "set_default": true})))
+    }
+
+    fn submit(&self, input: &Value) -> String {
+        let job = self.done("POST", "/v1/endpoints/shapes/jobs", Some(&json!({"input": input})));
+        job["name"].as_str().unwrap().to_owned()
+    }
+
+    fn job(&self, name: &str) -> Value {
+        self.done("GET", &format!("/v1/jobs/{name}"), None)
+    }
+
+    /// Waits for the job's end.
+    #[track_caller]
+    fn ended(&self, name: &str) -> Value {
+        let began = Instant::now();
+        loop {
+            let job = self.job(name);
+            if !["Queued", "Running"].contains(&job["status"].as_str().unwrap()) {
+                return job;
+            }
+            assert!(began.elapsed() < Duration::from_secs(120), "{job}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn output(&self, job: &str, file: &str) -> Vec<u8> {
+        let url = format!("{}/v1/jobs/{job}/outputs/{file}", self.url);
+        let mut answer = self.http.get(url).header("authorization", format!("Bearer {}", self.token)).call().unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.body_mut().read_to_vec().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The files of a deployment of the demo's model.
+fn bundle(script: &str, settings: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let yaml = format!(
+        "name: shapes\ncode_configuration:\n  code: src\n  scoring_script: script.wasm\nmodel: weights\nsettings:\n  device: cpu\n{settings}"
+    );
+    let script = std::fs::read(root().join(format!("target/scripts/{script}.wasm"))).unwrap();
+    let model = std::fs::read(demo("model").join("resnet14v2-shapes.onnx")).unwrap();
+    vec![("deployment.yml", yaml.into_bytes()), ("code/script.wasm", script), ("model/shapes.onnx", model)]
+}
+
+/// What `run` writes for the same, undisturbed.
+fn undisturbed(settings: &str) -> Vec<u8> {
+    let place = Place::new();
+    for (path, bytes) in bundle("score-by-file", settings) {
+        let path = place.at(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    let status = scorehost()
+        .arg("run")
+        .arg("-f")
+        .arg(place.at("deployment.yml"))
+        .arg("-i")
+        .arg(demo("pictures"))
+        .arg("-o")
+        .arg(place.at("output"))
+        .args(["--set", "code_configuration.code=code", "--set", "model=model", "--quiet"])
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    std::fs::read(place.at("output/predictions.csv")).unwrap()
+}
+
+fn server(place: &Place, more: &[&str]) -> Server {
+    Server::start(&place.at("data"), None, more)
+}
+
+#[test]
+fn a_folder_is_posted_to_a_name_and_comes_back_scored() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let server = server(&place, &[]);
+    let deployment = server.deploy("score-by-file", "  mini_batch_size: 5\n");
+    assert_eq!((&deployment["version"], &deployment["is_default"]), (&json!(1), &json!(true)));
+    let upload = server.upload_folder(&demo("pictures"));
+    let name = server.submit(&json!({ "upload": upload }));
+    let job = server.ended(&name);
+    assert_eq!(job["status"], "Completed", "{job}");
+    assert_eq!(job["record"]["counts"]["succeeded"], 40);
+    assert_eq!(server.output(&name, "predictions.csv"), undisturbed("  mini_batch_size: 5\n"));
+    let files = server.done("GET", &format!("/v1/jobs/{name}/outputs"), None);
+    let names: Vec<_> = files["items"].as_array().unwrap().iter().map(|f| f["path"].as_str().unwrap()).collect();
+    assert_eq!(names, ["errors.csv", "job.json", "mini_batches.csv", "predictions.csv"]);
+}
+
+#[test]
+fn versions_stay_and_the_default_moves_back_and_forth() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let server = server(&place, &[]);
+    let first = server.deploy("score-by-file", "");
+    let again = server.deploy("score-by-file", "");
+    assert_eq!((&first["digest"], &again["version"]), (&again["digest"], &json!(1)));
+    let second = server.deploy("score-by-batch", "");
+    assert_eq!(second["version"], 2);
+    assert_ne!(first["script"], second["script"]);
+    let upload = server.upload_folder(&demo("pictures"));
+    let name = server.submit(&json!({ "upload": upload }));
+    assert_eq!(server.ended(&name)["version"], 2);
+    // The endpoint's default is in use; what is not there is not made the default.
+    assert_eq!(server.ask("DELETE", "/v1/endpoints/shapes/deployments/shapes", None).0, 409);
+    let (status, problem) =
+        server.ask("PATCH", "/v1/endpoints/shapes", Some(&json!({"defaults": {"deployment_name": "none"}})));
+    assert_eq!((status, problem["detail"].as_str().unwrap()), (404, "there is no deployment `none`"));
+}
+
+#[test]
+fn a_registered_model_is_part_of_the_version() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let server = server(&place, &[]);
+    let model = std::fs::read(demo("model").join("resnet14v2-shapes.onnx")).unwrap();
+    let upload = server.upload(&[("shapes.onnx", model)]);
+    let made = server.done("POST", "/v1/models", Some(&json!({"name": "shapes", "upload": upload})));
+    assert_eq!((&made["version"], made["digest"].as_str().unwrap().len()), (&json!(1), 71));
+    server.done("POST", "/v1/endpoints", Some(&json!({"name": "e"})));
+    let deploy = |version: &str| {
+        let yaml = format!(
+            "name: d\nmodel: azureml:shapes@{version}\ncompute: azureml:gpu-cluster\nsettings:\n  output_format: csv\n"
+        );
+        let yaml = yaml.replace("@1", ":1");
+        let upload = server.upload(&[("deployment.yml", yaml.into_bytes())]);
+        server.ask("POST", "/v1/endpoints/e/deployments", Some(&json!({"upload": upload, "set_default": true})))
+    };
+    let (status, deployment) = deploy("latest");
+    assert_eq!((status, &deployment["model"]), (201, &made["digest"]), "{deployment}");
+    let (status, problem) = deploy("7");
+    assert_eq!((status, problem["detail"].as_str().unwrap()), (404, "there is no model `shapes:7`"));
+    let upload = server.upload_folder(&demo("pictures"));
+    let job = server.done("POST", "/v1/endpoints/e/jobs", Some(&json!({"input": {"upload": upload}})));
+    let name = job["name"].as_str().unwrap();
+    assert_eq!(server.ended(name)["status"], "Completed");
+    assert!(String::from_utf8(server.output(name, "predictions.csv")).unwrap().starts_with("file,class,probability"));
+}
+
+#[test]
+fn the_same_key_gives_the_same_job() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let server = server(&place, &[]);
+    server.deploy("score-by-file", "");
+    let upload = server.upload_folder(&demo("pictures"));
+    let post = |body: &Value| {
+        server.ask_as(&server.token, "POST", "/v1/endpoints/shapes/jobs", Some(body), &[("idempotency-key", "k1")])
+    };
+    let body = json!({"input": {"upload": upload}});
+    let ((first, job), (second, again)) = (post(&body), post(&body));
+    assert_eq!((first, second, &job["name"]), (202, 200, &again["name"]));
+    let (status, problem) = post(&json!({"input": {"upload": upload}, "set": {"settings.mini_batch_size": "1"}}));
+    assert_eq!(status, 422, "{problem}");
+    assert_eq!(server.done("GET", "/v1/jobs", None)["items"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_a_job_may_not_choose_is_refused() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let server = server(&place, &[]);
+    server.deploy("score-by-file", "");
+    let upload = server.upload_folder(&demo("pictures"));
+    for (body, detail) in [
+        (json!({"input": {"upload": upload}, "set": {"model": "/etc"}}), "`model` is not replaced by a job"),
+        (json!({"input": {"upload": "../1"}}), "there is no upload `../1`"),
+        (json!({"input": {"path": "/etc"}}), "`/etc` is no input that this host allows"),
+        (json!({"input": {"path": "/etc/nothing-there"}}), "`/etc/nothing-there` is no input that this host allows"),
+        (json!({"input": {"upload": upload}, "deployment": "other"}), "there is no deployment `other`"),
+    ] {
+        let (status, problem) = server.ask("POST", "/v1/endpoints/shapes/jobs", Some(&body));
+        assert!((400..500).contains(&status), "{status}");
+        assert_eq!(problem["detail"].as_str().unwrap(), detail);
+    }
+    // A setting that is wrong is found when the job begins, and told.
+    let body = json!({"input": {"upload": upload}, "set": {"settings.mini_batch_size": "none"}});
+    let job = server.done("POST", "/v1/endpoints/shapes/jobs", Some(&body));
+    let job = server.ended(job["name"].as_str().unwrap());
+    assert_eq!(job["status"], "Failed");
+    assert!(job["error"].as_str().unwrap().contains("mini_batch_size"), "{job}");
+}
+
+#[test]
+fn a_job_is_canceled_and_resumed_without_losing_or_repeating_a_row() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let server = server(&place, &["--jobs", "1"]);
+    server.deploy("score-by-file", "  mini_batch_size: 1\n");
+    let upload = server.upload_folder(&demo("pictures"));
+    let first = server.submit(&json!({ "upload": upload }));
+    let second = server.submit(&json!({ "upload": upload }));
+    // One waits or has just begun, the other runs or has just ended: whatever the moment, the end is one of these.
+    for name in [&second, &first] {
+        let job = server.done("POST", &format!("/v1/jobs/{name}/cancel"), None);
+        assert!(job["canceling"] == true || job["ended"].is_string(), "{job}");
+    }
+    for name in [&second, &first] {
+        let job = server.ended(name);
+        assert!(["Canceled", "Completed"].contains(&job["status"].as_str().unwrap()), "{job}");
+        let (status, _) = server.ask("POST", &format!("/v1/jobs/{name}/resume"), None);
+        assert_eq!(status, if job["status"] == "Completed" { 409 } else { 200 });
+        assert_eq!(server.ended(name)["status"], "Completed");
+        assert_eq!(server.output(name, "predictions.csv"), undisturbed("  mini_batch_size: 1\n"));
+    }
+}
+
+/// Every route, with a body that would be taken.
+const ROUTES: [(&str, &str); 30] = [
+    ("GET", "/v1/whoami"),
+    ("POST", "/v1/uploads"),
+    ("GET", "/v1/uploads/UPLOAD"),
+    ("PUT", "/v1/uploads/UPLOAD/files/a"),
+    ("POST", "/v1/uploads/UPLOAD/finish"),
+    ("GET", "/v1/models"),
+    ("POST", "/v1/models"),
+    ("GET", "/v1/endpoints"),
+    ("POST", "/v1/endpoints"),
+    ("GET", "/v1/endpoints/shapes"),
+    ("PATCH", "/v1/endpoints/shapes"),
+    ("DELETE", "/v1/endpoints/shapes"),
+    ("GET", "/v1/endpoints/shapes/deployments"),
+    ("POST", "/v1/endpoints/shapes/deployments"),
+    ("GET", "/v1/endpoints/shapes/deployments/shapes"),
+    ("DELETE", "/v1/endpoints/shapes/deployments/shapes"),
+    ("POST", "/v1/endpoints/shapes/jobs"),
+    ("GET", "/v1/jobs"),
+    ("GET", "/v1/jobs/JOB"),
+    ("POST", "/v1/jobs/JOB/cancel"),
+    ("POST", "/v1/jobs/JOB/resume"),
+    ("GET", "/v1/jobs/JOB/events"),
+    ("GET", "/v1/jobs/JOB/outputs"),
+    ("GET", "/v1/jobs/JOB/outputs/predictions.csv"),
+    ("GET", "/v1/tenants"),
+    ("POST", "/v1/tenants"),
+    ("GET", "/v1/tokens"),
+    ("POST", "/v1/tokens"),
+    ("DELETE", "/v1/tokens/TOKEN"),
+    ("GET", "/v1/audit"),
+];
+
+#[test]
+fn every_route_is_in_the_list_that_strangers_try() {
+    let source = std::fs::read_to_string(root().join("host/src/api/routes.rs")).unwrap();
+    let methods = ["get(", "post(", "put(", "patch(", "delete("];
+    let count = |line: &str| methods.iter().map(|method| line.matches(method).count()).sum::<usize>();
+    let routes: usize = source.lines().filter(|line| line.trim_start().starts_with(".route(")).map(count).sum();
+    assert_eq!(routes, ROUTES.len());
+}
+
+#[test]
+fn a_stranger_learns_nothing_and_another_tenant_finds_nothing() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let server = server(&place, &[]);
+    server.deploy("score-by-file", "");
+    let upload = server.upload_folder(&demo("pictures"));
+    let job = server.submit(&json!({ "upload": upload }));
+    server.ended(&job);
+    let token = |body: Value| server.done("POST", "/v1/tokens", Some(&body))["token"].as_str().unwrap().to_owned();
+    server.done("POST", "/v1/tenants", Some(&json!({"name": "other"})));
+    let all = json!(["read", "invoke", "write"]);
+    let other = token(json!({"name": "o", "tenant": "other", "scopes": all}));
+    let reader = token(json!({"name": "r", "scopes": ["read"]}));
+    let revoked = token(json!({"name": "x", "scopes": all}));
+    let id = revoked.split('_').nth(1).unwrap();
+    server.done("DELETE", &format!("/v1/tokens/{id}"), None);
+    let expired = token(json!({"name": "y", "scopes": all, "lifetime_seconds": 0}));
+    let own_id = server.token.split('_').nth(1).unwrap();
+    let forged = format!("sh_{own_id}_{}", "A".repeat(43));
+    let path = |path: &str| path.replace("UPLOAD", &upload).replace("JOB", &job).replace("TOKEN", own_id);
+    let body = |path: &str| match path.rsplit('/').next().unwrap() {
+        "models" => json!({"name": "m", "upload": upload}),
+        "endpoints" => json!({"name": "new"}),
+        "deployments" => json!({"upload": upload}),
+        "jobs" => json!({"input": {"upload": upload}}),
+        "tenants" => json!({"name": "t"}),
+        "tokens" => json!({"name": "t", "scopes": ["read"]}),
+        _ => json!({"description": "d"}),
+    };
+    let mut told = None;
+    for (method, route) in ROUTES.iter().chain(&[("GET", "/v1/no-such-route"), ("PUT", "/v1/jobs"), ("GET", "/v1")]) {
+        let body = (*method != "GET").then(|| body(route));
+        for stranger in ["", "x", "sh__", &forged, &revoked, &expired] {
+            let (status, answer) = server.ask_as(stranger, method, &path(route), body.as_ref(), &[]);
+            assert_eq!(status, 401, "{method} {route}: {answer}");
+            // The same words for every reason.
+            assert_eq!(told.get_or_insert_with(|| answer.clone()), &answer);
+        }
+    }
+    for (method, route) in ROUTES {
+        let body = (method != "GET").then(|| body(route));
+        let (status, answer) = server.ask_as(&other, method, &path(route), body.as_ref(), &[]);
+        let text = answer.to_string();
+        let names_something = route.contains("shapes") || route.contains("UPLOAD") || route.contains("JOB");
+        match status {
+            // What it may ask is answered with its own, which is nothing.
+            200 | 201 => assert!(
+                !names_something && !text.contains("shapes") && !text.contains(&job),
+                "{method} {route}: {text}"
+            ),
+            403 => assert!(route.contains("t"), "{method} {route}"),
+            // What it names of others is as if it were not there, and so are others' uploads.
+            404 => {}
+            _ => panic!("{method} {route}: {status} {text}"),
+        }
+        // A token to read with changes nothing.
+        if method != "GET" {
+            let (status, answer) = server.ask_as(&reader, method, &path(route), body.as_ref(), &[]);
+            assert_eq!(status, 403, "{method} {route}: {answer}");
+        }
+    }
+    // Nothing of all this happened.
+    assert_eq!(server.job(&job)["status"], "Completed");
+    assert_eq!(server.done("GET", "/v1/endpoints", None)["items"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_killed_host_goes_on_with_every_job_it_accepted() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let data = place.at("data");
+    let mut server = Server::start(&data, None, &[]);
+    let settings = "  mini_batch_size: 2\n";
+    server.deploy("score-by-file", settings);
+    let upload = server.upload_folder(&demo("pictures"));
+    let (mut accepted, token) = (Vec::new(), server.token.clone());
+    // Instants that differ: while jobs wait, begin, run and end.
+    for round in 0..12u64 {
+        accepted.push(server.submit(&json!({ "upload": upload })));
+        std::thread::sleep(Duration::from_millis((round * 37) % 190));
+        server.kill();
+        server = Server::start(&data, Some(&token), &[]);
+    }
+    let expected = undisturbed(settings);
+    for name in &accepted {
+        let job = server.ended(name);
+        assert_eq!(job["status"], "Completed", "{job}");
+        assert_eq!(server.output(name, "predictions.csv"), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_second_host_on_the_same_folder_is_refused() {
+    let place = Place::new();
+    let server = server(&place, &[]);
+    let second =
+        scorehost().args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(place.at("data")).output().unwrap();
+    assert_eq!(second.status.code(), Some(2));
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(said.contains("another process serves this folder"), "{said}");
+    drop(server);
+}
+
+#[test]
+fn a_body_that_is_too_large_or_no_json_is_refused_in_words() {
+    let place = Place::new();
+    let server = server(&place, &[]);
+    let long = json!({"name": "a", "description": "x".repeat(2 << 20)});
+    let (status, problem) = server.ask("POST", "/v1/endpoints", Some(&long));
+    assert_eq!(status, 413, "{problem}");
+    for body in [json!([]), json!({"name": 1}), json!({"name": "a", "other": 1}), json!({})] {
+        let (status, problem) = server.ask("POST", "/v1/endpoints", Some(&body));
+        assert_eq!((status, problem["status"].as_u64()), (422, Some(422)), "{problem}");
+    }
+    assert_eq!(server.ask("POST", "/v1/endpoints", Some(&json!({"name": "1 2"}))).0, 400);
+}
+
+#[test]
+fn an_idle_host_is_small_and_ready_at_once() {
+    let place = Place::new();
+    let began = Instant::now();
+    let mut server = server(&place, &[]);
+    let ready = began.elapsed();
+    let facts = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap_or_default();
+    let resident = facts.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    if let Some(resident) = resident {
+        let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(kib < 60 << 10, "{kib} KiB");
+    }
+    println!("ready after {ready:?}, resident {resident:?}");
+    server.kill();
+}
