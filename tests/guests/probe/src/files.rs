@@ -21,7 +21,7 @@ pub(crate) fn behave(probe: &mut Probe, behave: &str, files: &[String]) -> Resul
         "fills-by-its-size" => own_file("a")?.set_len(1 << 40)?,
         "fills-behind-a-hole" => fills_behind_a_hole()?,
         "makes-files" => fills_with(|path| std::fs::write(path, ""))?,
-        "makes-folders" => fills_with(|path| std::fs::create_dir(path))?,
+        "makes-folders" => fills_with(std::fs::create_dir)?,
         "makes-links" => fills_with(|path| std::fs::hard_link(own_path("first"), path))?,
         "writes-over-itself" => return writes_over_itself(files).map(Some),
         "escapes" => return escapes().map(Some),
