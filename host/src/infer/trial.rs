@@ -25,7 +25,7 @@ use crate::tensor::{Element, Tensor};
 /// The hidden verb of the command that is the trial's process.
 pub const VERB: &str = "try-model";
 
-/// ResNet-152 opens in a second. The memory comes on top of what the weights take, see [`WEIGHTS`].
+/// ResNet-152 opens in a second. The memory comes on top of four times the size of the file.
 pub const STANDARD_LIMITS: ChildLimits = ChildLimits { seconds: 60, mib: 4096 };
 
 /// How often the weights may lie in memory: in the file, as read, packed for the processor, and while they are packed.
