@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::support::{Place, demo, root, scorehost, scripts};
@@ -12,9 +13,22 @@ use crate::support::{Place, demo, root, scorehost, scripts};
 /// A served data folder; the process is killed when this is dropped.
 struct Server {
     child: Child,
+    caller: Caller,
+}
+
+/// What a caller with one token sees.
+struct Caller {
     url: String,
     token: String,
     http: ureq::Agent,
+}
+
+impl std::ops::Deref for Server {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
 }
 
 impl Server {
@@ -41,12 +55,19 @@ impl Server {
             line.trim().to_owned()
         });
         let http = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        Self { child, url: url.unwrap(), token, http }
+        Self { child, caller: Caller { url: url.unwrap(), token, http } }
     }
 
     fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+}
+
+impl Caller {
+    /// The same host for another token.
+    fn of(&self, token: &str) -> Caller {
+        Caller { url: self.url.clone(), token: token.to_owned(), http: self.http.clone() }
     }
 
     /// A request with JSON, or none; the status and the JSON of the answer.
@@ -315,6 +336,47 @@ fn what_a_job_may_not_choose_is_refused() {
 }
 
 #[test]
+fn a_deployment_reaches_nothing_of_the_host_or_of_other_tenants() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let server = server(&place, &[]);
+    server.deploy("score-by-file", "");
+    let theirs = std::fs::read_dir(place.at("data/tenants/1/deployments")).unwrap().next().unwrap().unwrap().path();
+    let script = std::fs::read(root().join("target/scripts/score-by-file.wasm")).unwrap();
+    let code = "code_configuration:\n  code: src\n  scoring_script: script.wasm\n";
+    let mut answers = Vec::new();
+    for yaml in [
+        format!("name: d\nmodel: {}\n", theirs.join("model").display()),
+        "name: d\nmodel: /etc/hostname\n".into(),
+        "name: d\nmodel: /etc/nothing-there\n".into(),
+        "name: d\nmodel: ../x\n".into(),
+        format!(
+            "name: d\ncode_configuration:\n  code: {}\n  scoring_script: script.wasm\n",
+            theirs.join("code").display()
+        ),
+        format!("name: d\nmodel: /etc\n{code}"),
+    ] {
+        let mut files = vec![("deployment.yml", yaml.clone().into_bytes())];
+        if yaml.contains("code: src") {
+            files.push(("code/script.wasm", script.clone()));
+        }
+        let upload = server.upload(&files);
+        let (status, problem) = server.ask(
+            "POST",
+            "/v1/endpoints/shapes/deployments",
+            Some(&json!({"upload": upload, "set_default": true})),
+        );
+        assert_eq!(status, 400, "{yaml}: {problem}");
+        answers.push(problem["detail"].as_str().unwrap().to_owned());
+    }
+    // One answer: whether something is there is not told.
+    answers.dedup();
+    assert_eq!(answers, ["the deployment names a script or a model that does not lie in its own folder"]);
+}
+
+#[test]
 fn a_job_is_canceled_and_resumed_without_losing_or_repeating_a_row() {
     if scripts().is_none() {
         return;
@@ -452,31 +514,77 @@ fn a_stranger_learns_nothing_and_another_tenant_finds_nothing() {
     assert_eq!(server.done("GET", "/v1/endpoints", None)["items"].as_array().unwrap().len(), 1);
 }
 
+/// A tenant's token that may post jobs, with its endpoint `shapes` and an input.
+fn tenant(server: &Server, name: &str, settings: &str) -> (String, String) {
+    server.done("POST", "/v1/tenants", Some(&json!({ "name": name })));
+    let body = json!({"name": "all", "tenant": name, "scopes": ["read", "invoke", "write"]});
+    let token = server.done("POST", "/v1/tokens", Some(&body))["token"].as_str().unwrap().to_owned();
+    let theirs = server.of(&token);
+    theirs.deploy("score-by-file", settings);
+    (token, theirs.upload_folder(&demo("pictures")))
+}
+
+/// `SCOREHOST_KILLS` is how often; ten jobs of three tenants are under way from the first kill to the last.
 #[test]
 fn a_killed_host_goes_on_with_every_job_it_accepted() {
     if scripts().is_none() {
         return;
     }
-    let place = Place::new();
+    let kills = std::env::var("SCOREHOST_KILLS").map_or(12, |text| text.parse().unwrap());
+    let (place, settings) = (Place::new(), "  mini_batch_size: 2\n");
     let data = place.at("data");
     let mut server = Server::start(&data, None, &[]);
-    let settings = "  mini_batch_size: 2\n";
-    server.deploy("score-by-file", settings);
-    let upload = server.upload_folder(&demo("pictures"));
+    let tenants = ["one", "two", "three"].map(|name| tenant(&server, name, settings));
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
     let (mut accepted, token) = (Vec::new(), server.token.clone());
-    // Instants that differ: while jobs wait, begin, run and end.
-    for round in 0..12u64 {
-        accepted.push(server.submit(&json!({ "upload": upload })));
-        std::thread::sleep(Duration::from_millis((round * 37) % 190));
+    for round in 0..kills {
+        let under_way = |(of, name): &&(usize, String)| {
+            let status = server.of(&tenants[*of].0).job(name)["status"].clone();
+            status == "Queued" || status == "Running"
+        };
+        let missing = 10usize.saturating_sub(accepted.iter().filter(under_way).count());
+        for i in 0..missing {
+            let of = (round + i) % tenants.len();
+            let (token, upload) = &tenants[of];
+            accepted.push((of, server.of(token).submit(&json!({ "upload": upload }))));
+        }
+        std::thread::sleep(Duration::from_micros(random.random_range(0..250_000)));
         server.kill();
         server = Server::start(&data, Some(&token), &[]);
     }
     let expected = undisturbed(settings);
-    for name in &accepted {
-        let job = server.ended(name);
+    for (of, name) in &accepted {
+        let theirs = server.of(&tenants[*of].0);
+        let job = theirs.ended(name);
         assert_eq!(job["status"], "Completed", "{job}");
-        assert_eq!(server.output(name, "predictions.csv"), expected, "{name}");
+        assert_eq!(theirs.output(name, "predictions.csv"), expected, "{name}");
     }
+    println!("{} jobs, {kills} kills", accepted.len());
+}
+
+#[test]
+fn a_tenant_with_many_jobs_does_not_hold_up_anothers_one() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let server = server(&place, &["--jobs", "1"]);
+    let [many, one] = ["many", "one"].map(|name| tenant(&server, name, ""));
+    let theirs = server.of(&many.0);
+    let jobs: Vec<String> = (0..20).map(|_| theirs.submit(&json!({"upload": many.1}))).collect();
+    let single = server.of(&one.0).submit(&json!({"upload": one.1}));
+    let single = server.of(&one.0).ended(&single);
+    let jobs: Vec<Value> = jobs.iter().map(|name| theirs.ended(name)).collect();
+    // Times are texts that sort. What began after the single one was accepted and before it began went ahead of it: what
+    // was being begun at that moment, and no more.
+    let time = |job: &Value, what: &str| job[what].as_str().unwrap().to_owned();
+    let (accepted, began) = (time(&single, "created"), time(&single, "started"));
+    let ahead = jobs.iter().filter(|job| time(job, "started") > accepted && time(job, "started") < began).count();
+    let after = jobs.iter().filter(|job| time(job, "started") >= began).count();
+    assert!(ahead <= 1, "{ahead} went ahead");
+    assert!(after >= 10, "only {after} of 20 were waiting: the machine was too quick for this test to say anything");
 }
 
 #[test]

@@ -17,6 +17,9 @@
 //! summary → job record → CLI
 //! ```
 //!
+//! A host that stays does this for each job in a process of its own; [`api`] is its interface, [`service::host`] has its
+//! verbs, and [`state`] what it knows.
+//!
 //! # The modules, in that order
 //! [`service`] holds the verbs that callers use; [`job`] runs; [`script`] is the sandbox, the only home of wasmtime,
 //! and [`builtin`] scores where there is no script; [`deployment`], [`vision`], [`infer`], [`output`], [`store`] and

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use scorehost::infer::{Port, element_name, shape_text};
-use scorehost::service::{self, DeploymentFacts, ModelFacts, ScriptFacts};
+use scorehost::service::{self, DeploymentFacts, ModelFacts, ScriptFacts, Source};
 
 use super::run::key_value;
 use super::{COMPLETED, NamedArgs, compiler, model_trial, say};
@@ -17,6 +17,9 @@ pub(crate) struct CheckArgs {
     /// Replace a setting: --set settings.mini_batch_size=5
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
+    /// For strangers' YAML: the script and the model have to lie in these folders
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    within: Vec<PathBuf>,
     #[command(flatten)]
     named: NamedArgs,
     /// Print the facts as JSON
@@ -28,8 +31,8 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     let is_deployment =
         args.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("yml") || e.eq_ignore_ascii_case("yaml"));
     if is_deployment {
-        let facts =
-            service::check_deployment(&args.path, &args.set, &args.named.named(), &compiler()?, &model_trial()?)?;
+        let source = Source { file: args.path.clone(), set: args.set.clone(), within: args.within.clone() };
+        let facts = service::check_deployment(&source, &args.named.named(), &compiler()?, &model_trial()?)?;
         if args.json {
             say!("{}", serde_json::to_string_pretty(&facts).context("the facts are not JSON")?);
         } else {

@@ -8,7 +8,7 @@ use clap::Args;
 use scorehost::confine::Confine;
 use scorehost::job::End;
 use scorehost::output::Existing;
-use scorehost::service::RunRequest;
+use scorehost::service::{RunRequest, Source};
 
 use super::gallery::{self, Row};
 use super::run::{code_of, print_summary, shown, watched};
@@ -34,10 +34,9 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<u8> {
     let demo = checkout.join("host").join("demo");
     build_scripts(&checkout)?;
     let request = RunRequest {
-        deployment: demo.join("deployment.yml"),
+        source: Source { file: demo.join("deployment.yml"), ..Source::default() },
         input: demo.join("pictures"),
         output: args.output.clone().unwrap_or_else(|| checkout.join("target").join("demo")),
-        set: Vec::new(),
         device: Some(args.device.into()),
         named: args.named.named(),
         existing: Existing::Overwrite,

@@ -8,7 +8,7 @@ use clap::Args;
 use scorehost::job::record::{Record, State};
 use scorehost::job::{Control, End};
 use scorehost::output::Existing;
-use scorehost::service::{self, Event, Outcome, RunRequest};
+use scorehost::service::{self, Event, Outcome, RunRequest, Source};
 
 use super::follow;
 use super::gallery;
@@ -59,6 +59,9 @@ pub(crate) struct RunArgs {
     /// on stdout, and stops when stdin ends
     #[arg(long, hide = true, value_name = "LOCK", conflicts_with_all = ["json", "overwrite", "resume"])]
     follow: Option<PathBuf>,
+    /// For strangers' YAML: the script and the model have to lie in these folders
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    within: Vec<PathBuf>,
 }
 
 pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
@@ -68,10 +71,9 @@ pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
 
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let request = RunRequest {
-        deployment: args.deployment.clone(),
+        source: Source { file: args.deployment.clone(), set: args.set.clone(), within: args.within.clone() },
         input: args.input.clone(),
         output: args.output.clone(),
-        set: args.set.clone(),
         device: args.device.map(Into::into),
         named: args.named.named(),
         existing: match (args.overwrite, args.resume) {

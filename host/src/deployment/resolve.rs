@@ -74,6 +74,22 @@ impl Spec {
         })
     }
 
+    /// Whether script and model lie below these folders by their paths as written, without a look at the disk. That
+    /// nothing there is a link that leads out, is for whoever filled the folders.
+    pub fn is_within(&self, folders: &[PathBuf]) -> bool {
+        let model = match self.written.get("model").map(|written| &written.value) {
+            Some(Value::Model(value::ModelReference::Path(path))) => Some(self.folder().join(path)),
+            _ => None,
+        };
+        let script = match self.script_path() {
+            Ok(script) => script,
+            // It is refused for that.
+            Err(_) => None,
+        };
+        let is_plain = |path: &PathBuf| !path.components().any(|part| matches!(part, Component::ParentDir));
+        script.iter().chain(&model).all(|path| is_plain(path) && folders.iter().any(|folder| path.starts_with(folder)))
+    }
+
     fn settings(&self) -> Settings {
         let output_format: OutputFormat = self.word("output_format");
         let default_name = || format!("predictions.{}", output_format.extension());

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::ServiceError;
 use super::digest::ModelDigest;
 use super::model;
-use super::run::{device_of, open_script, read};
+use super::run::{Source, device_of, open_script, read};
 use crate::deployment::Settings;
 use crate::fault;
 use crate::infer::Port;
@@ -83,13 +83,12 @@ pub fn check_script(path: &Path, compiler: &Compiler) -> Result<ScriptFacts, Ser
 /// # Errors
 /// If a job of it would be refused.
 pub fn check_deployment(
-    path: &Path,
-    set: &[(String, String)],
+    source: &Source,
     named: &Named,
     compiler: &Compiler,
     trial: &Trial,
 ) -> Result<DeploymentFacts, ServiceError> {
-    let deployment = read(path, set)?;
+    let deployment = read(source)?;
     let began = Instant::now();
     let script = open_script(compiler, &deployment)?;
     let path = deployment.script.clone().unwrap_or_default();

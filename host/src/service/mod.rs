@@ -14,7 +14,7 @@ mod run;
 
 pub use check::{DeploymentFacts, ModelFacts, ScriptFacts, check_deployment, check_script};
 pub use project::{Plan as BuildPlan, build_project, new_project, plan_build};
-pub use run::{Event, Outcome, RunRequest, run};
+pub use run::{Event, Outcome, RunRequest, Source, run};
 
 use std::path::PathBuf;
 
@@ -83,6 +83,9 @@ pub enum ServiceError {
     /// The output is refused or cannot be written.
     #[error("the output cannot be used")]
     Output(#[from] OutputError),
+    /// A stranger's YAML names a script or a model outside of its own folders.
+    #[error("the deployment names a script or a model that does not lie in its own folder")]
+    Outside,
     /// What is resumed is not what was begun.
     #[error("the job was begun with other {what}: `{then}` then, `{now}` now")]
     Changed {
@@ -121,6 +124,7 @@ impl ServiceError {
             ServiceError::Digest { .. }
             | ServiceError::EmptyInput(_)
             | ServiceError::SameFolder(_)
+            | ServiceError::Outside
             | ServiceError::Changed { .. }
             | ServiceError::Plan(_) => Fault::Caller,
             ServiceError::Threads(_) => Fault::Host,
@@ -146,6 +150,7 @@ impl ServiceError {
                 Some("name another folder for the output; it may lie inside the input".into())
             }
             ServiceError::Changed { .. } => Some("restore it, or start again with --overwrite".into()),
+            ServiceError::Outside => Some("put the script below `code` and the model below `model`".into()),
             ServiceError::Plan(_) => Some("start again with --overwrite".into()),
             ServiceError::Infer(InferError::Unavailable { backend: "gpu", .. })
             | ServiceError::Bench(bench::BenchError::Infer(InferError::Unavailable { backend: "gpu", .. })) => Some(

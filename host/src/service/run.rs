@@ -30,14 +30,12 @@ use crate::vision::ahead::Loader;
 /// A job as a caller asks for it.
 #[derive(Clone, Debug)]
 pub struct RunRequest {
-    /// The deployment's YAML.
-    pub deployment: PathBuf,
+    /// The deployment.
+    pub source: Source,
     /// A folder of files, or one file.
     pub input: PathBuf,
     /// Where the output goes.
     pub output: PathBuf,
-    /// Settings that replace the deployment's, by key.
-    pub set: Vec<(String, String)>,
     /// Where models run, if not where the deployment says.
     pub device: Option<Device>,
     /// What is named beside the device.
@@ -94,7 +92,7 @@ pub fn run(
     control: &Control,
     observer: &mut dyn FnMut(&Event<'_>),
 ) -> Result<Outcome, ServiceError> {
-    let deployment = read(&request.deployment, &request.set)?;
+    let deployment = read(&request.source)?;
     let options = output_options(request, &deployment.settings);
     if let (Ok(input), Ok(output)) = (request.input.canonicalize(), request.output.canonicalize())
         && input == output
@@ -163,11 +161,26 @@ pub fn run(
     Ok(Outcome { end: summary.end, record })
 }
 
-/// The deployment in a file, with some values replaced.
-pub(super) fn read(path: &Path, set: &[(String, String)]) -> Result<Deployment, ServiceError> {
-    let mut spec = Spec::read(path)?;
-    for (key, value) in set {
+/// Where a deployment's parts come from.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// The deployment's YAML.
+    pub file: PathBuf,
+    /// Values that replace the deployment's, by key.
+    pub set: Vec<(String, String)>,
+    /// Folders that its script and its model have to lie in; anywhere, where none is named. For YAML of strangers.
+    pub within: Vec<PathBuf>,
+}
+
+/// The deployment, resolved.
+pub(super) fn read(source: &Source) -> Result<Deployment, ServiceError> {
+    let mut spec = Spec::read(&source.file)?;
+    for (key, value) in &source.set {
         spec.set(key, value)?;
+    }
+    // Before anything is looked for: whether it is there is not the writer's to know.
+    if !source.within.is_empty() && !spec.is_within(&source.within) {
+        return Err(ServiceError::Outside);
     }
     Ok(spec.resolve()?)
 }

@@ -1,6 +1,7 @@
 //! Models, endpoints and their deployments.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,18 @@ const MOST_TEXT: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Placed {
     pub(super) file: PathBuf,
-    pub(super) set: Vec<(String, String)>,
+    set: Vec<(String, String)>,
+    /// Where its parts have to lie.
+    pub(super) within: Vec<PathBuf>,
+}
+
+impl Placed {
+    /// As `run` and `check` take it, beside the file.
+    pub(super) fn arguments(&self) -> impl Iterator<Item = OsString> {
+        let set = self.set.iter().flat_map(|(key, value)| ["--set".into(), format!("{key}={value}").into()]);
+        let within = self.within.iter().flat_map(|folder| ["--within".into(), folder.clone().into_os_string()]);
+        set.chain(within)
+    }
 }
 
 impl Host {
@@ -207,11 +219,12 @@ pub(super) fn placed(folder: &Path, registered: Option<PathBuf>) -> Placed {
     if folder.join(CODE).is_dir() {
         set.push(("code_configuration.code".to_owned(), CODE.to_owned()));
     }
+    let within = std::iter::once(folder.to_owned()).chain(registered.clone()).collect();
     let inline = || Some(folder.join(MODEL)).filter(|model| model.is_dir());
     if let Some(model) = registered.or_else(inline) {
         set.push(("model".to_owned(), model.display().to_string()));
     }
-    Placed { file: folder.join(SPEC), set }
+    Placed { file: folder.join(SPEC), set, within }
 }
 
 fn view(endpoint: &Endpoint, deployment: Deployment) -> DeploymentView {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -40,9 +40,7 @@ struct ScriptFacts {
 pub(super) fn check(program: &Path, placed: &Placed) -> Result<Checked, HostError> {
     let mut command = Command::new(program);
     command.arg("check").arg(&placed.file).arg("--json");
-    for (key, value) in &placed.set {
-        command.arg("--set").arg(format!("{key}={value}"));
-    }
+    command.args(placed.arguments());
     let failed = disk("check the deployment");
     let output = command.stdin(Stdio::null()).output().map_err(&failed)?;
     if !output.status.success() {
@@ -57,8 +55,7 @@ pub(super) fn check(program: &Path, placed: &Placed) -> Result<Checked, HostErro
 
 /// A message without where the host keeps what it is about.
 pub(super) fn without_folders(text: &str, placed: &Placed, job: Option<&Path>) -> String {
-    let folders =
-        placed.file.parent().into_iter().chain(placed.set.iter().map(|(_, value)| Path::new(value))).chain(job);
+    let folders = placed.within.iter().map(PathBuf::as_path).chain(job);
     let mut text = text.to_owned();
     for folder in folders.filter(|folder| folder.is_absolute()) {
         let folder = folder.display().to_string();
@@ -97,7 +94,8 @@ impl JobProcess {
         let mut command = Command::new(program);
         command.arg("run").arg("--file").arg(&placed.file).arg("--input").arg(input).arg("--output").arg(output);
         command.arg("--follow").arg(lock);
-        for (key, value) in placed.set.iter().cloned().chain(overrides) {
+        command.args(placed.arguments());
+        for (key, value) in overrides {
             command.arg("--set").arg(format!("{key}={value}"));
         }
         // Ctrl-C in the host's terminal is for the host to understand.
