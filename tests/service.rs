@@ -39,9 +39,11 @@ impl Server {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stderr.take().unwrap());
         let mut url = None;
+        let mut words = String::new();
         for _ in 0..3 {
             let mut line = String::new();
             said.read_line(&mut line).unwrap();
+            words.push_str(&line);
             if let Some((_, rest)) = line.split_once(" at ") {
                 url = rest.split_once(';').map(|(url, _)| url.to_owned());
                 break;
@@ -55,7 +57,7 @@ impl Server {
             line.trim().to_owned()
         });
         let http = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        Self { child, caller: Caller { url: url.unwrap(), token, http } }
+        Self { child, caller: Caller { url: url.expect(&words), token, http } }
     }
 
     fn kill(&mut self) {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::tenants::audit;
-use super::{Result, State, StateError, deployments, endpoints, json, now, optional};
+use super::{Result, State, StateError, Tenant, deployments, endpoints, json, now, optional, tenants};
 
 /// Where a job is, in Azure's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -249,11 +249,11 @@ impl State {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// For every tenant with jobs that wait: its name, its oldest such job, and how many of its jobs run.
+    /// Every tenant with jobs that wait, with its oldest such job, and how many of its jobs run.
     ///
     /// # Errors
     /// The database's.
-    pub fn waiting(&self) -> Result<Vec<(String, Job, u32)>> {
+    pub fn waiting(&self) -> Result<Vec<(Tenant, Job, u32)>> {
         let read = self.read();
         let mut query = read.prepare_cached(&format!(
             "SELECT {COLUMNS} FROM jobs WHERE id IN (SELECT min(id) FROM jobs WHERE status = 'Queued' GROUP BY tenant)"
@@ -262,8 +262,8 @@ impl State {
         let mut waiting = Vec::with_capacity(oldest.len());
         for job in oldest {
             let running = count(&read, job.tenant, JobStatus::Running)?;
-            let name = read.query_row("SELECT name FROM tenants WHERE id = ?1", [job.tenant], |row| row.get(0))?;
-            waiting.push((name, job, u32::try_from(running).unwrap_or(u32::MAX)));
+            let tenant = tenants::of_id(&read, job.tenant)?;
+            waiting.push((tenant, job, u32::try_from(running).unwrap_or(u32::MAX)));
         }
         Ok(waiting)
     }

@@ -108,6 +108,11 @@ fn tenant(row: &Row<'_>) -> rusqlite::Result<Tenant> {
     Ok(Tenant { id: row.get(0)?, name: row.get(1)?, weight: row.get(2)?, quotas, created: row.get(6)? })
 }
 
+/// The tenant that something belongs to.
+pub(super) fn of_id(on: &Connection, id: i64) -> Result<Tenant> {
+    Ok(on.prepare_cached(&format!("SELECT {TENANT} FROM tenants WHERE id = ?1"))?.query_row([id], tenant)?)
+}
+
 /// Writes a line of the audit log, in the change that it tells of.
 pub(super) fn audit(on: &Connection, tenant: i64, token: &str, action: &str, object: &str) -> Result<()> {
     on.prepare_cached("INSERT INTO audit (at, tenant, token, action, object) VALUES (?1, ?2, ?3, ?4, ?5)")?

@@ -12,12 +12,14 @@ mod names;
 mod process;
 mod scheduler;
 mod tenants;
+mod turns;
 mod uploads;
 mod views;
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 pub use names::NameError;
 pub use tenants::{Caller, Scope};
@@ -31,6 +33,9 @@ use crate::fault::Fault;
 use crate::state::{State, StateError};
 use folders::Folders;
 use scheduler::Scheduler;
+
+/// How long another host's lock is waited for.
+const LOCK: Duration = Duration::from_secs(2);
 
 /// Why a verb was not done.
 #[derive(Debug, thiserror::Error)]
@@ -130,9 +135,14 @@ impl Host {
 
 fn hold(data: &Path) -> Result<File, HostError> {
     let lock = File::create(data.join("lock")).map_err(disk("use the data folder"))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(std::fs::TryLockError::WouldBlock) => Err(HostError::Held),
-        Err(std::fs::TryLockError::Error(source)) => Err(disk("use the data folder")(source)),
+    let began = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            // A host that was killed while it began a process leaves it the lock for a moment.
+            Err(TryLockError::WouldBlock) if began.elapsed() < LOCK => std::thread::sleep(Duration::from_millis(20)),
+            Err(TryLockError::WouldBlock) => return Err(HostError::Held),
+            Err(TryLockError::Error(source)) => return Err(disk("use the data folder")(source)),
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! Which job runs next, and what becomes of those that ran: one thread that owns every job's process.
 //!
-//! A tenant's turn comes when it has, for its weight, the fewest jobs running; among its own jobs the oldest is first.
-//! That a process is begun is written before it is, so that no job is forgotten; and a job that was running when the host
+//! Whose turn it is, [`super::turns`] says; among a tenant's own jobs the oldest is first. That a process is begun is written before it is, so that no job is forgotten; and a job that was running when the host
 //! ended goes on from what it had committed.
 
 use std::collections::HashMap;
@@ -16,6 +15,7 @@ use serde_json::Value;
 use super::catalog::Placed;
 use super::folders::Folders;
 use super::process::{JobProcess, ProcessEnd, without_folders};
+use super::turns::{Turns, Waiting};
 use super::{HostError, HostOptions, InputSpec, ProgressView, disk};
 use crate::fault;
 use crate::state::{Ended, Job, JobStatus, State, StateError};
@@ -45,6 +45,9 @@ struct Running {
     placed: Placed,
     output: PathBuf,
     process: JobProcess,
+    began: Instant,
+    /// Its tenant's.
+    weight: u32,
     /// When it was asked to stop.
     stopping: Option<Instant>,
 }
@@ -77,7 +80,7 @@ impl Scheduler {
             state,
         };
         for job in turn.state.running()? {
-            turn.begin(job)?;
+            turn.begin(job, 1)?;
         }
         let thread = std::thread::Builder::new().name("scheduler".into()).spawn(move || turn.run());
         Ok(Self { shared, thread: Mutex::new(Some(thread.map_err(disk("start a thread"))?)) })
@@ -134,12 +137,13 @@ impl Running {
 
 impl Turn {
     fn run(self) {
+        let mut turns = Turns::default();
         loop {
             let is_closing = self.shared.closing.load(Ordering::Acquire);
             if is_closing {
                 self.shared.running().values_mut().for_each(Running::stop);
             }
-            if let Err(error) = self.reap(is_closing) {
+            if let Err(error) = self.reap(is_closing, &mut turns) {
                 eprintln!("error: {}", fault::chain(&error));
             }
             if is_closing && self.shared.running().is_empty() {
@@ -147,7 +151,7 @@ impl Turn {
             }
             if !is_closing
                 && self.shared.work.swap(false, Ordering::AcqRel)
-                && let Err(error) = self.fill()
+                && let Err(error) = self.fill(&mut turns)
             {
                 eprintln!("error: {}", fault::chain(&error));
                 // Tried again, but not at once.
@@ -163,28 +167,25 @@ impl Turn {
     }
 
     /// Begins jobs until enough run or none may.
-    fn fill(&self) -> Result<(), HostError> {
+    fn fill(&self, turns: &mut Turns) -> Result<(), HostError> {
         while self.shared.running().len() < self.most_jobs {
-            let waiting = self.state.waiting()?;
-            let mut best: Option<(u64, Job)> = None;
-            for (name, job, running) in waiting {
-                let tenant = self.state.tenant(&name)?;
-                if running >= tenant.quotas.running {
-                    continue;
-                }
-                // In thousandths, so that weights divide.
-                let share = u64::from(running) * 1000 / u64::from(tenant.weight.max(1));
-                if best.as_ref().is_none_or(|(least, oldest)| (share, &job.id) < (*least, &oldest.id)) {
-                    best = Some((share, job));
-                }
-            }
-            let Some((_, job)) = best else { return Ok(()) };
-            self.begin(job)?;
+            let mut waiting = self.state.waiting()?;
+            waiting.retain(|(tenant, _, running)| *running < tenant.quotas.running);
+            let who: Vec<Waiting<'_>> = waiting
+                .iter()
+                .map(|(tenant, job, running)| {
+                    let (tenant, weight) = (tenant.id, tenant.weight);
+                    Waiting { tenant, weight, running: *running, job: &job.id }
+                })
+                .collect();
+            let Some(next) = turns.choose(&who) else { return Ok(()) };
+            let (tenant, job, _) = waiting.swap_remove(next);
+            self.begin(job, tenant.weight)?;
         }
         Ok(())
     }
 
-    fn begin(&self, job: Job) -> Result<(), HostError> {
+    fn begin(&self, job: Job, weight: u32) -> Result<(), HostError> {
         let placed = self.placed(&job);
         let folder = self.folders.job(job.tenant, &job.id);
         let output = folder.join("output");
@@ -199,7 +200,10 @@ impl Turn {
         match started {
             Ok(process) => {
                 let id = job.id.clone();
-                self.shared.running().insert(id, Running { job, placed, output, process, stopping: None });
+                self.shared.running().insert(
+                    id,
+                    Running { job, weight, placed, output, process, began: Instant::now(), stopping: None },
+                );
                 Ok(())
             }
             Err(error) => self.end(&job, JobStatus::Failed, None, Some(format!("it cannot be begun: {error}"))),
@@ -220,7 +224,7 @@ impl Turn {
     }
 
     /// Looks after the processes that have ended.
-    fn reap(&self, is_closing: bool) -> Result<(), HostError> {
+    fn reap(&self, is_closing: bool, turns: &mut Turns) -> Result<(), HostError> {
         let mut ended = Vec::new();
         {
             let mut running = self.shared.running();
@@ -236,6 +240,7 @@ impl Turn {
         for (id, end) in ended {
             let Some(one) = self.shared.running().remove(&id) else { continue };
             self.folders.recount(one.job.tenant);
+            turns.used(one.job.tenant, one.weight, one.began.elapsed());
             self.shared.work.store(true, Ordering::Release);
             self.settle(&one, &end, is_closing)?;
         }
@@ -263,7 +268,7 @@ impl Turn {
                 let told = record.as_ref().and_then(|record| record["error"].as_str()).map(str::to_owned);
                 self.end(&job, JobStatus::Failed, record, Some(told.unwrap_or(said)))
             }
-            _ if job.starts < MOST_STARTS => self.begin(job),
+            _ if job.starts < MOST_STARTS => self.begin(job, one.weight),
             _ => {
                 let error = format!("its process ended {} times, at last with {}: {said}", job.starts, end.status);
                 self.end(&job, JobStatus::Failed, record(&one.output), Some(error))
