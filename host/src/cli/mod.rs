@@ -8,8 +8,10 @@ mod devices;
 mod gallery;
 mod progress;
 mod project;
+mod remote;
 mod report;
 mod run;
+mod table;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -27,6 +29,8 @@ use scorehost::infer::trial::{self, Trial};
 use scorehost::script::Compiler;
 use scorehost::script::compile;
 use scorehost::service::ServiceError;
+
+use remote::RemoteError;
 
 /// Scores folders of files with sandboxed WebAssembly scripts.
 #[derive(Parser)]
@@ -52,6 +56,8 @@ enum Verb {
     Bench(bench::BenchArgs),
     /// Build the example scripts and score the bundled pictures
     Demo(demo::DemoArgs),
+    #[command(flatten)]
+    Remote(remote::Group),
     /// What `run` and `check` start to compile a script: a component on stdin, code on stdout
     #[command(name = compile::VERB, hide = true)]
     Compile(LimitArgs),
@@ -200,6 +206,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Devices(args) => devices::devices(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::demo(&args),
+        Verb::Remote(group) => remote::remote(&group),
         Verb::Compile(limits) => {
             let (limits, mode) = limits.parts();
             Ok(compile::compile_stdin(&limits, mode))
@@ -224,6 +231,7 @@ fn print_error(error: &anyhow::Error) {
     // Some cures come with the text, on a line of their own already.
     let (text, cures) = chain.split_once("\nhint: ").map_or((chain.as_str(), None), |(t, c)| (t, Some(c)));
     let hint = error.downcast_ref::<ServiceError>().and_then(ServiceError::hint);
+    let hint = hint.or_else(|| error.downcast_ref::<RemoteError>().and_then(RemoteError::hint));
     let mut stderr = std::io::stderr().lock();
     // With stderr gone there is nobody to tell.
     let _ = writeln!(stderr, "error: {text}");
@@ -234,7 +242,8 @@ fn print_error(error: &anyhow::Error) {
 
 /// 2 for what the caller can put right, 1 for what failed.
 fn exit_code(error: &anyhow::Error) -> u8 {
-    match error.downcast_ref::<ServiceError>().map(ServiceError::fault) {
+    let fault = error.downcast_ref::<ServiceError>().map(ServiceError::fault);
+    match fault.or_else(|| error.downcast_ref::<RemoteError>().map(RemoteError::fault)) {
         Some(Fault::Caller) => WRONG_USE,
         Some(_) | None => FAILED,
     }
