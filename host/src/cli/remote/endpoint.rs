@@ -12,8 +12,9 @@ use serde_json::{Map, Value, json};
 use super::super::run::key_value;
 use super::super::{COMPLETED, FAILED, note};
 use super::client::Client;
-use super::error::RemoteError;
+use super::error::{RemoteError, plain};
 use super::path::encoded;
+use super::show::Format;
 use super::upload::{Upload, pieces};
 use super::{HostArgs, Yes, name, show};
 
@@ -115,7 +116,13 @@ pub(super) fn endpoint(verb: &Verb) -> anyhow::Result<u8> {
             host.client()?.delete(&address(name))?;
             note!("deleted endpoint {name}");
         }
-        Verb::Invoke(args) => show::one(&invoke(args)?, args.host.output),
+        Verb::Invoke(args) => {
+            let job = invoke(args)?;
+            show::one(&job, args.host.output);
+            if args.host.output == Format::Table {
+                note!("hint: scorehost job stream -n {} watches it", plain(&job.name));
+            }
+        }
     }
     Ok(COMPLETED)
 }

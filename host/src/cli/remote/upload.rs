@@ -17,7 +17,7 @@ use scorehost::store;
 
 use super::super::note;
 use super::client::{CONNECTIONS, Client, retried};
-use super::error::RemoteError;
+use super::error::{RemoteError, plain};
 use super::path::{encoded, encoded_path};
 
 /// Often enough to look alive.
@@ -104,7 +104,8 @@ impl<'c> Upload<'c> {
         }
         let (files, before) = (missing.len(), pieces.len() - missing.len());
         let before = if before > 0 { format!("; {before} were there") } else { String::new() };
-        note!("sent {files} files, {} in {:.1} s{before}", HumanBytes(bytes), began.elapsed().as_secs_f64());
+        let seconds = began.elapsed().as_secs_f64();
+        note!("sent {files} files, {} in {seconds:.1} s{before}: {}", HumanBytes(bytes), plain(self.id()));
         Ok(())
     }
 
