@@ -192,8 +192,7 @@ impl Client {
         }
         let bytes = answer.body_mut().with_config().limit(MOST_PROBLEM).read_to_vec().unwrap_or_default();
         let problem: Problem = serde_json::from_slice(&bytes).unwrap_or_default();
-        let words = status.canonical_reason().unwrap_or_default();
-        let detail = problem.detail.or(problem.title).unwrap_or_else(|| format!("the host answers {status} {words}"));
+        let detail = problem.detail.or(problem.title).unwrap_or_else(|| format!("the host answers {status}"));
         let (detail, hint) = (plain(&detail), problem.hint.as_deref().map(plain));
         Err(RemoteError::Answer { status: status.as_u16(), detail, hint })
     }

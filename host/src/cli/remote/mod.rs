@@ -52,7 +52,7 @@ pub(crate) enum Group {
 /// Which host is asked, and how its answer is printed.
 #[derive(Args)]
 pub(crate) struct HostArgs {
-    /// The host; the token is taken from SCOREHOST_TOKEN, and both else from scorehost/config.yml in your config folder
+    /// The host. The token comes from SCOREHOST_TOKEN; both may be written in scorehost/config.yml in your config folder
     /// [default: http://127.0.0.1:8484]
     #[arg(long, value_name = "URL", env = "SCOREHOST_URL")]
     url: Option<String>,
@@ -83,8 +83,8 @@ impl Yes {
         }
         let stdin = std::io::stdin();
         if !stdin.is_terminal() {
-            let text = format!("{question}: nobody is there to say so");
-            return Err(RemoteError::Use { text, hint: "--yes says so" });
+            let text = format!("{question} There is no terminal to answer on");
+            return Err(RemoteError::Use { text, hint: "--yes answers" });
         }
         // With stderr gone the answer is waited for all the same.
         let _ = write!(std::io::stderr(), "{question} [y/N] ");

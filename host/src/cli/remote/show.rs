@@ -239,7 +239,7 @@ mod tests {
         let table = lines(&[model("a", 1), model("b\x1b[2J\nc", 12)]);
         assert_eq!(
             table.lines(),
-            ["  name      version  created", "  a         1        2026", "  b\u{fffd}[2J c  12       2026"]
+            ["  name     version  created", "  a        1        2026", "  b\u{fffd}[2J c  12       2026"]
         );
     }
 }
