@@ -13,7 +13,7 @@ use super::note;
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// `1 file`, `2 files`, `2 mini-batches`.
-fn count(n: u64, what: &str) -> String {
+pub(crate) fn count(n: u64, what: &str) -> String {
     let ending = match n {
         1 => "",
         _ if what.ends_with("ch") => "es",

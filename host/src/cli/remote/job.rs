@@ -10,7 +10,7 @@ use scorehost::job::Progress;
 use scorehost::job::tally::Tally;
 use scorehost::service::host::{JobStatus, JobView, ProgressView};
 
-use super::super::progress::Watcher;
+use super::super::progress::{Watcher, count};
 use super::super::run::shown;
 use super::super::{COMPLETED, FAILED, WRONG_USE, note, say};
 use super::client::{Client, Page};
@@ -86,7 +86,7 @@ pub(super) fn job(verb: &Verb) -> anyhow::Result<u8> {
                 return Err(RemoteError::Use { text, hint: "-p names the folder" }.into());
             };
             let fetched = download(&host.client()?, name, &folder, *overwrite)?;
-            note!("fetched {} files, {}", fetched.files, HumanBytes(fetched.bytes));
+            note!("fetched {}, {}", count(fetched.files as u64, "file"), HumanBytes(fetched.bytes));
             match host.output {
                 Format::Json => {
                     say!("{}", serde_json::json!({"folder": folder, "files": fetched.files, "bytes": fetched.bytes}));

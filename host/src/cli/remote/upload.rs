@@ -16,6 +16,7 @@ use scorehost::service::host::UploadView;
 use scorehost::store;
 
 use super::super::note;
+use super::super::progress::count;
 use super::client::{CONNECTIONS, Client, retried};
 use super::error::{RemoteError, plain};
 use super::path::{encoded, encoded_path};
@@ -102,10 +103,10 @@ impl<'c> Upload<'c> {
         if !self.begun.finished {
             retried(|| self.client.ask(&format!("{}/finish", self.address())))?;
         }
-        let (files, before) = (missing.len(), pieces.len() - missing.len());
+        let (files, before) = (count(missing.len() as u64, "file"), pieces.len() - missing.len());
         let before = if before > 0 { format!("; {before} were there") } else { String::new() };
         let seconds = began.elapsed().as_secs_f64();
-        note!("sent {files} files, {} in {seconds:.1} s{before}: {}", HumanBytes(bytes), plain(self.id()));
+        note!("sent {files}, {} in {seconds:.1} s{before}: {}", HumanBytes(bytes), plain(self.id()));
         Ok(())
     }
 
