@@ -21,7 +21,12 @@ fn golden(name: &str, text: &str) {
 /// The command line, its exit code and all that it prints, run in the place.
 fn said(place: &Place, arguments: &[&str]) -> String {
     let mut command = scorehost();
-    command.args(arguments).current_dir(place.at("")).env("COLUMNS", "100").env_remove("SCOREHOST_ADAPTER");
+    command.args(arguments).current_dir(place.at("")).env("COLUMNS", "100");
+    for name in ["SCOREHOST_ADAPTER", "SCOREHOST_URL", "SCOREHOST_TOKEN"] {
+        command.env_remove(name);
+    }
+    // No profile of whoever runs the tests.
+    command.env("XDG_CONFIG_HOME", place.at(""));
     let output = command.output().unwrap();
     let code = output.status.code().unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
@@ -32,9 +37,11 @@ fn said(place: &Place, arguments: &[&str]) -> String {
 #[test]
 fn help_is_what_it_was() {
     let place = Place::new();
-    for verb in ["", "new", "build", "run", "check", "devices", "bench", "demo"] {
-        let arguments: Vec<_> = [verb, "--help"].into_iter().filter(|a| !a.is_empty()).collect();
-        let name = if verb.is_empty() { "help.txt".to_owned() } else { format!("help-{verb}.txt") };
+    let of_hosts = ["model", "endpoint", "endpoint invoke", "deployment", "deployment create", "job", "job download"];
+    let verbs = ["", "new", "build", "run", "check", "devices", "bench", "demo", "tenant", "token", "token create"];
+    for verb in verbs.into_iter().chain(of_hosts) {
+        let arguments: Vec<_> = verb.split_whitespace().chain(["--help"]).collect();
+        let name = if verb.is_empty() { "help.txt".to_owned() } else { format!("help-{}.txt", verb.replace(' ', "-")) };
         let text = said(&place, &arguments);
         assert!(text.ends_with("[0]\n\n"), "{text}");
         golden(&name, &text);
@@ -100,6 +107,11 @@ fn refusals_are_what_they_were() {
         "build several",
         "build nowhere",
         "build unknown-key.yml",
+        "job list",
+        "job list --url https://127.0.0.1",
+        "job show -n ",
+        "endpoint create",
+        "endpoint create -f unknown-key.yml --url http://127.0.0.1:9",
     ];
     let said: Vec<_> = lines.map(|line| said(&place, &line.split_whitespace().collect::<Vec<_>>())).to_vec();
     for text in &said {
@@ -123,9 +135,19 @@ fn every_golden_file_is_compared() {
         "help-build.txt",
         "help-check.txt",
         "help-demo.txt",
+        "help-deployment-create.txt",
+        "help-deployment.txt",
         "help-devices.txt",
+        "help-endpoint-invoke.txt",
+        "help-endpoint.txt",
+        "help-job-download.txt",
+        "help-job.txt",
+        "help-model.txt",
         "help-new.txt",
         "help-run.txt",
+        "help-tenant.txt",
+        "help-token-create.txt",
+        "help-token.txt",
         "help.txt",
         "refusals.txt",
     ];

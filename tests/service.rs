@@ -235,6 +235,78 @@ fn a_folder_is_posted_to_a_name_and_comes_back_scored() {
     assert_eq!(names, ["errors.csv", "job.json", "mini_batches.csv", "predictions.csv"]);
 }
 
+/// The command, as its user types it.
+#[track_caller]
+fn typed(server: &Server, place: &Place, line: &str) -> String {
+    let output = scorehost()
+        .args(line.split(' '))
+        .current_dir(place.at(""))
+        .env("SCOREHOST_URL", &server.url)
+        .env("SCOREHOST_TOKEN", &server.token)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{line}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text.trim().to_owned()
+}
+
+#[test]
+fn the_walk_through_of_azure_works_command_for_command() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let server = server(&place, &[]);
+    let code = root().join("target/scripts");
+    let deployment = |name: &str, script: &str| {
+        format!(
+            "$schema: https://azuremlschemas.azureedge.net/latest/modelBatchDeployment.schema.json\nname: {name}\n\
+             endpoint_name: shapes-batch\ntype: model\nmodel: azureml:shapes@latest\ncompute: azureml:gpu-cluster\n\
+             environment: azureml:tf@latest\ncode_configuration:\n  code: {}\n  scoring_script: {script}.wasm\n\
+             resources:\n  instance_count: 1\nsettings:\n  max_concurrency_per_instance: 1\n  mini_batch_size: 5\n  \
+             output_action: append_row\n  output_file_name: predictions.csv\n  retry_settings:\n    max_retries: 3\n    \
+             timeout: 300\n  error_threshold: -1\n  logging_level: info\n",
+            code.display()
+        )
+    };
+    std::fs::write(place.at("by-file.yml"), deployment("by-file", "score-by-file")).unwrap();
+    std::fs::write(place.at("by-batch.yml"), deployment("by-batch", "score-by-batch")).unwrap();
+    let endpoint = "$schema: https://azuremlschemas.azureedge.net/latest/batchEndpoint.schema.json\nname: shapes-batch\n\
+                    description: Tells shapes apart.\nauth_mode: aad_token\n";
+    std::fs::write(place.at("endpoint.yml"), endpoint).unwrap();
+    let typed = |line: &str| typed(&server, &place, line);
+    let (model, pictures) = (demo("model"), demo("pictures"));
+    let (model, pictures) = (model.display(), pictures.display());
+    assert_eq!(typed(&format!("model create --name shapes --path {model} -o name")), "shapes:1");
+    assert_eq!(typed("endpoint create --file endpoint.yml -o name"), "shapes-batch");
+    typed("deployment create --file by-file.yml --set-default");
+    let job = typed(&format!("endpoint invoke --name shapes-batch --input {pictures} -o name"));
+    typed(&format!("job stream --name {job}"));
+    let shown: Value = serde_json::from_str(&typed(&format!("job show -n {job} -o json"))).unwrap();
+    assert_eq!((&shown["status"], &shown["deployment"]), (&json!("Completed"), &json!("by-file")));
+    typed(&format!("job download --name {job} --path one"));
+    let by_file = std::fs::read_to_string(place.at("one/predictions.csv")).unwrap();
+    assert_eq!(by_file.lines().count(), 40);
+    assert!(by_file.starts_with("0000_arrow.jpg 0 0.99"), "{by_file}");
+
+    typed("deployment create --file by-batch.yml");
+    // Tried by name first, then made the default, then taken back.
+    let job = typed(&format!("endpoint invoke -n shapes-batch -i {pictures} -d by-batch --set settings.mini_batch_size=7 -o name"));
+    typed(&format!("job stream --name {job}"));
+    typed("endpoint update --name shapes-batch --set defaults.deployment_name=by-batch");
+    typed("endpoint update --name shapes-batch --set defaults.deployment_name=by-file");
+    let listed = typed("deployment list -e shapes-batch -o name");
+    assert_eq!(listed, "by-batch:1\nby-file:1");
+    assert_eq!(typed("job list -o name").lines().count(), 2);
+
+    // Another tenant sees nothing of it.
+    typed("tenant create --name other --weight 2");
+    let token = typed("token create --name theirs --tenant other --scope read -o name");
+    assert_eq!(server.ask_as(&token, "GET", "/v1/jobs", None, &[]).1["items"], json!([]));
+    typed("endpoint delete --name shapes-batch --yes");
+    assert_eq!(typed("endpoint list -o name"), "");
+}
+
 #[test]
 fn versions_stay_and_the_default_moves_back_and_forth() {
     if scripts().is_none() {

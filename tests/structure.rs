@@ -147,6 +147,7 @@ fn outside_crates_live_in_one_module_each() {
         ("rten", "infer/cpu"),
         ("ort", "infer/onnxruntime"),
         ("clap", "cli/"),
+        ("ureq", "cli/remote/"),
         ("landlock", "confine/"),
         ("seccompiler", "confine/"),
         ("axum", "api/"),

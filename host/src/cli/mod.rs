@@ -9,9 +9,11 @@ mod follow;
 mod gallery;
 mod progress;
 mod project;
+mod remote;
 mod report;
 mod run;
 mod serve;
+mod table;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -30,6 +32,8 @@ use scorehost::script::Compiler;
 use scorehost::script::compile;
 use scorehost::service::ServiceError;
 use scorehost::service::host::HostError;
+
+use remote::RemoteError;
 
 /// Scores folders of files with sandboxed WebAssembly scripts.
 #[derive(Parser)]
@@ -57,6 +61,8 @@ enum Verb {
     Serve(serve::ServeArgs),
     /// Build the example scripts and score the bundled pictures
     Demo(demo::DemoArgs),
+    #[command(flatten)]
+    Remote(remote::Group),
     /// What `run` and `check` start to compile a script: a component on stdin, code on stdout
     #[command(name = compile::VERB, hide = true)]
     Compile(LimitArgs),
@@ -206,6 +212,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Serve(args) => serve::serve(&args),
+        Verb::Remote(group) => remote::remote(&group),
         Verb::Compile(limits) => {
             let (limits, mode) = limits.parts();
             Ok(compile::compile_stdin(&limits, mode))
@@ -230,6 +237,7 @@ fn print_error(error: &anyhow::Error) {
     // Some cures come with the text, on a line of their own already.
     let (text, cures) = chain.split_once("\nhint: ").map_or((chain.as_str(), None), |(t, c)| (t, Some(c)));
     let hint = error.downcast_ref::<ServiceError>().and_then(ServiceError::hint);
+    let hint = hint.or_else(|| error.downcast_ref::<RemoteError>().and_then(RemoteError::hint));
     let mut stderr = std::io::stderr().lock();
     // With stderr gone there is nobody to tell.
     let _ = writeln!(stderr, "error: {text}");
@@ -241,7 +249,8 @@ fn print_error(error: &anyhow::Error) {
 /// 2 for what the caller can put right, 1 for what failed.
 fn exit_code(error: &anyhow::Error) -> u8 {
     let fault = error.downcast_ref::<ServiceError>().map(ServiceError::fault);
-    match fault.or_else(|| error.downcast_ref::<HostError>().map(HostError::fault)) {
+    let fault = fault.or_else(|| error.downcast_ref::<HostError>().map(HostError::fault));
+    match fault.or_else(|| error.downcast_ref::<RemoteError>().map(RemoteError::fault)) {
         Some(Fault::Caller) => WRONG_USE,
         Some(_) | None => FAILED,
     }

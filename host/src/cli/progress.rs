@@ -13,7 +13,7 @@ use super::note;
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// `1 file`, `2 files`, `2 mini-batches`.
-fn count(n: u64, what: &str) -> String {
+pub(crate) fn count(n: u64, what: &str) -> String {
     let ending = match n {
         1 => "",
         _ if what.ends_with("ch") => "es",
@@ -62,7 +62,8 @@ impl Watcher {
         }
     }
 
-    fn begin(&mut self, progress: &Progress) {
+    /// Shows a job that has got so far.
+    pub(crate) fn begin(&mut self, progress: &Progress) {
         self.began = Instant::now();
         self.last_line = self.began;
         self.files_before = progress.tally.files;
@@ -77,7 +78,8 @@ impl Watcher {
         self.bar = Some(bar);
     }
 
-    fn advance(&mut self, progress: &Progress) {
+    /// Shows how far it is now.
+    pub(crate) fn advance(&mut self, progress: &Progress) {
         let text = self.text(progress);
         if let Some(bar) = &self.bar {
             bar.set_position(progress.tally.files);
@@ -92,12 +94,12 @@ impl Watcher {
 
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     fn rate(&self, progress: &Progress) -> f64 {
-        (progress.tally.files - self.files_before) as f64 / self.began.elapsed().as_secs_f64().max(1e-3)
+        progress.tally.files.saturating_sub(self.files_before) as f64 / self.began.elapsed().as_secs_f64().max(1e-3)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "seconds for people")]
     fn seconds_left(&self, progress: &Progress) -> f64 {
-        (progress.files - progress.tally.files) as f64 / self.rate(progress).max(1e-3)
+        progress.files.saturating_sub(progress.tally.files) as f64 / self.rate(progress).max(1e-3)
     }
 
     fn text(&self, progress: &Progress) -> String {

@@ -4,6 +4,7 @@
 //! written, every key checked against [`keys`]; [`Deployment`] is what is true, with defaults filled in and paths
 //! found on disk; a model folder of MLflow's is read as far as its `MLmodel`. Nothing here opens a model, compiles a script or looks for a device.
 
+mod endpoint;
 pub mod keys;
 mod mlflow;
 mod resolve;
@@ -15,8 +16,9 @@ mod yaml;
 use std::fmt;
 use std::path::PathBuf;
 
+pub use endpoint::EndpointSpec;
 pub use mlflow::{Field, FieldKind, Mlflow, Signature};
-pub use resolve::Deployment;
+pub use resolve::{Deployment, Parts};
 pub use settings::{Device, Limits, LoggingLevel, OutputAction, OutputFormat, Settings};
 pub use spec::Spec;
 

@@ -42,7 +42,32 @@ pub struct Deployment {
     pub not_used: Vec<String>,
 }
 
+/// Where the parts of a deployment are that a host needs beside its YAML.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The endpoint it was written for, if it says.
+    pub endpoint_name: Option<String>,
+    /// The model's file or folder, which was there; none where the YAML names a registered one.
+    pub model: Option<PathBuf>,
+    /// The script, a file that was there, and its path below the folder `code`, with `/` between.
+    pub script: Option<(PathBuf, String)>,
+}
+
 impl Spec {
+    /// The files that belong to this deployment here, so that they can be sent to a host.
+    ///
+    /// # Errors
+    /// If one is named that is not there or not of its kind.
+    pub fn parts(&self) -> Result<Parts, SpecError> {
+        let model = if self.registered_model().is_some() { None } else { self.model()? };
+        let script = self.script()?.zip(self.text(SCRIPT)).map(|(file, written)| {
+            let parts = Path::new(&written).components().filter(|part| matches!(part, Component::Normal(_)));
+            let parts: Vec<_> = parts.map(|part| part.as_os_str().to_string_lossy()).collect();
+            (file, parts.join("/"))
+        });
+        Ok(Parts { endpoint_name: self.text("endpoint_name"), model, script })
+    }
+
     /// What is true of this deployment on this machine, now.
     ///
     /// # Errors

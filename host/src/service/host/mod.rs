@@ -29,6 +29,8 @@ pub use views::{
     TenantView, TokenView, UploadView,
 };
 
+pub use crate::state::JobStatus;
+
 use crate::fault::Fault;
 use crate::state::{State, StateError};
 use folders::Folders;

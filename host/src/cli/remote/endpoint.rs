@@ -1,0 +1,252 @@
+//! `endpoint`: names that jobs are posted to, and posting them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use scorehost::deployment::EndpointSpec;
+use scorehost::service::ServiceError;
+use scorehost::service::host::{EndpointView, InputSpec, JobRequest, JobView};
+use serde_json::{Map, Value, json};
+
+use super::super::run::key_value;
+use super::super::{COMPLETED, FAILED, note};
+use super::client::Client;
+use super::error::{RemoteError, plain};
+use super::path::encoded;
+use super::show::Format;
+use super::upload::{Upload, pieces};
+use super::{HostArgs, Yes, name, show};
+
+/// What a path of the host's begins with.
+const ON_HOST: &str = "server:";
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Make an endpoint
+    Create {
+        /// The endpoint's YAML
+        #[arg(short, long, value_name = "ENDPOINT.yml")]
+        file: Option<PathBuf>,
+        /// Its name [default: the YAML's]
+        #[arg(short, long, required_unless_present = "file", value_parser = name)]
+        name: Option<String>,
+        /// What it is for [default: the YAML's]
+        #[arg(long)]
+        description: Option<String>,
+        #[command(flatten)]
+        host: HostArgs,
+    },
+    /// List the endpoints
+    List {
+        #[command(flatten)]
+        host: HostArgs,
+    },
+    /// Show an endpoint
+    Show {
+        /// The endpoint
+        #[arg(short, long, value_parser = name)]
+        name: String,
+        #[command(flatten)]
+        host: HostArgs,
+    },
+    /// Change an endpoint
+    Update {
+        /// The endpoint
+        #[arg(short, long, value_parser = name)]
+        name: String,
+        /// What changes: defaults.deployment_name=…, description=…, tags.KEY=…
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value, required = true)]
+        set: Vec<(String, String)>,
+        #[command(flatten)]
+        host: HostArgs,
+    },
+    /// Delete an endpoint with its deployments
+    Delete {
+        /// The endpoint
+        #[arg(short, long, value_parser = name)]
+        name: String,
+        #[command(flatten)]
+        yes: Yes,
+        #[command(flatten)]
+        host: HostArgs,
+    },
+    /// Post a job: send a folder or a file, and have it scored
+    Invoke(InvokeArgs),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct InvokeArgs {
+    /// The endpoint
+    #[arg(short, long, value_parser = name)]
+    name: String,
+    /// A folder or a file to send, or server:/PATH for one that the host has
+    #[arg(short, long)]
+    input: PathBuf,
+    /// Who answers [default: the endpoint's default deployment]
+    #[arg(short, long, value_name = "DEPLOYMENT", value_parser = name)]
+    deployment_name: Option<String>,
+    /// Replace a setting for this job: --set settings.mini_batch_size=5
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// Post it once, however often it is tried with this key
+    #[arg(long, value_name = "KEY", value_parser = name)]
+    idempotency_key: Option<String>,
+    /// Go on with an upload that broke off
+    #[arg(long, value_name = "UPLOAD", value_parser = name)]
+    upload: Option<String>,
+    #[command(flatten)]
+    host: HostArgs,
+}
+
+pub(super) fn endpoint(verb: &Verb) -> anyhow::Result<u8> {
+    match verb {
+        Verb::Create { file, name, description, host } => {
+            let wish = wish(file.as_deref(), name.as_deref(), description.as_deref())?;
+            show::one(&host.client()?.post::<EndpointView>("/endpoints", &wish)?, host.output);
+        }
+        Verb::List { host } => show::all(&host.client()?.list::<EndpointView>("/endpoints")?, host.output),
+        Verb::Show { name, host } => show::one(&find(&host.client()?, name)?, host.output),
+        Verb::Update { name, set, host } => show::one(&update(&host.client()?, name, set)?, host.output),
+        Verb::Delete { name, yes, host } => {
+            if !yes.is_given(&format!("delete endpoint `{name}` with its deployments?"))? {
+                note!("nothing was deleted");
+                return Ok(FAILED);
+            }
+            host.client()?.delete(&address(name))?;
+            note!("deleted endpoint {name}");
+        }
+        Verb::Invoke(args) => {
+            let job = invoke(args)?;
+            show::one(&job, args.host.output);
+            if args.host.output == Format::Table {
+                note!("hint: scorehost job stream -n {} watches it", plain(&job.name));
+            }
+        }
+    }
+    Ok(COMPLETED)
+}
+
+fn address(name: &str) -> String {
+    format!("/endpoints/{}", encoded(name))
+}
+
+fn find(client: &Client, name: &str) -> Result<EndpointView, RemoteError> {
+    client.get(&address(name))
+}
+
+/// What is asked for; what was typed goes before what is written.
+fn wish(file: Option<&Path>, name: Option<&str>, description: Option<&str>) -> anyhow::Result<Value> {
+    let spec = file.map(EndpointSpec::read).transpose().map_err(ServiceError::from)?.unwrap_or_default();
+    if !spec.not_used.is_empty() {
+        note!("note: not used here: {}", spec.not_used.join(", "));
+    }
+    if let Some(deployment) = &spec.default_deployment {
+        note!("note: deployment {deployment} becomes the default with `deployment create --set-default`");
+    }
+    let Some(name) = name.or(spec.name.as_deref()) else {
+        let text = "the file has no `name`".to_owned();
+        return Err(RemoteError::Use { text, hint: "--name names the endpoint" }.into());
+    };
+    let mut wish = json!({"name": name, "tags": spec.tags});
+    if let Some(description) = description.or(spec.description.as_deref()) {
+        wish["description"] = json!(description);
+    }
+    Ok(wish)
+}
+
+fn update(client: &Client, name: &str, set: &[(String, String)]) -> Result<EndpointView, RemoteError> {
+    // The host replaces all tags together.
+    let has_tags = set.iter().any(|(key, _)| key.starts_with("tags."));
+    let tags = if has_tags { find(client, name)?.tags } else { BTreeMap::new() };
+    client.patch(&address(name), &change(set, tags)?)
+}
+
+fn change(set: &[(String, String)], mut tags: BTreeMap<String, String>) -> Result<Value, RemoteError> {
+    let mut change = Map::new();
+    for (key, value) in set {
+        match (key.as_str(), key.strip_prefix("tags.")) {
+            ("defaults.deployment_name", _) => {
+                change.insert("defaults".to_owned(), json!({"deployment_name": value}));
+            }
+            ("description", _) => {
+                change.insert(key.clone(), json!(value));
+            }
+            (_, Some(tag)) if !tag.is_empty() => {
+                tags.insert(tag.to_owned(), value.clone());
+                change.insert("tags".to_owned(), json!(tags));
+            }
+            _ => {
+                return Err(RemoteError::Use {
+                    text: format!("`--set {key}` changes nothing of an endpoint"),
+                    hint: "there are `defaults.deployment_name`, `description` and `tags.KEY`",
+                });
+            }
+        }
+    }
+    Ok(Value::Object(change))
+}
+
+fn invoke(args: &InvokeArgs) -> anyhow::Result<JobView> {
+    let client = args.host.client()?;
+    let request = JobRequest {
+        input: input(&client, args)?,
+        deployment: args.deployment_name.clone(),
+        set: args.set.iter().cloned().collect(),
+    };
+    let path = format!("{}/jobs", address(&args.name));
+    Ok(client.post_once(&path, &request, args.idempotency_key.as_deref())?)
+}
+
+fn input(client: &Client, args: &InvokeArgs) -> anyhow::Result<InputSpec> {
+    if let Some(path) = args.input.to_str().and_then(|input| input.strip_prefix(ON_HOST)) {
+        if args.upload.is_some() {
+            let text = "files of the host's are not uploaded".to_owned();
+            return Err(RemoteError::Use { text, hint: "leave out --upload" }.into());
+        }
+        return Ok(InputSpec::Path(path.to_owned()));
+    }
+    let pieces = pieces(&args.input, "")?;
+    let upload = Upload::begin(client, args.upload.as_deref())?;
+    upload.send(&pieces).map_err(|error| match error {
+        error if error.is_worth_a_retry() => {
+            RemoteError::BrokeOff { upload: upload.id().to_owned(), source: Box::new(error) }
+        }
+        error => error,
+    })?;
+    Ok(InputSpec::Upload(upload.id().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_typed_goes_before_what_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("endpoint.yml");
+        std::fs::write(&file, "name: a\ndescription: b\ntags: {c: d}\nauth_mode: aad_token\n").unwrap();
+        let written = json!({"name": "a", "description": "b", "tags": {"c": "d"}});
+        assert_eq!(wish(Some(&file), None, None).unwrap(), written);
+        let typed = json!({"name": "x", "description": "y", "tags": {"c": "d"}});
+        assert_eq!(wish(Some(&file), Some("x"), Some("y")).unwrap(), typed);
+        assert_eq!(wish(None, Some("x"), None).unwrap(), json!({"name": "x", "tags": {}}));
+        std::fs::write(&file, "description: b\n").unwrap();
+        assert!(wish(Some(&file), None, None).is_err());
+    }
+
+    #[test]
+    fn a_change_names_only_what_changes() {
+        let set = |pairs: &[(&str, &str)]| {
+            let pairs: Vec<_> = pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+            change(&pairs, BTreeMap::from([("old".to_owned(), "1".to_owned())]))
+        };
+        let default = set(&[("defaults.deployment_name", "d")]).unwrap();
+        assert_eq!(default, json!({"defaults": {"deployment_name": "d"}}));
+        let several = set(&[("description", "a=b"), ("tags.new", "2"), ("tags.old", "3")]).unwrap();
+        assert_eq!(several, json!({"description": "a=b", "tags": {"new": "2", "old": "3"}}));
+        for key in ["name", "tags", "tags.", "defaults", "defaults.deployment"] {
+            assert!(set(&[(key, "x")]).is_err(), "{key}");
+        }
+    }
+}

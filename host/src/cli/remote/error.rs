@@ -1,0 +1,133 @@
+//! Why a verb was not done on a host.
+
+use std::path::PathBuf;
+
+use scorehost::fault::Fault;
+
+/// See the module. Texts of hosts are shown as [`plain`] leaves them.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RemoteError {
+    /// The address is none.
+    #[error("`{url}` is no address of a host: {reason}")]
+    Url { url: String, reason: &'static str },
+    /// Nothing says who asks.
+    #[error("there is no token for `{url}`")]
+    NoToken { url: String },
+    /// The profile cannot be used.
+    #[error("the profile `{}` cannot be used: {reason}", path.display())]
+    Profile { path: PathBuf, reason: String },
+    /// The profile is not the user's alone.
+    #[error("the profile `{}` holds a token, and others can read it", path.display())]
+    OpenProfile { path: PathBuf },
+    /// The connection was not made, or broke.
+    #[error("the host at `{url}` does not answer")]
+    Unreachable {
+        url: String,
+        #[source]
+        source: ureq::Error,
+    },
+    /// The host says no.
+    #[error("{detail}")]
+    Answer { status: u16, detail: String, hint: Option<String> },
+    /// Something else answers, or another version.
+    #[error("`{url}` does not answer as a scorehost does: {reason}")]
+    Strange { url: String, reason: String },
+    /// A file here cannot be read or written.
+    #[error("cannot {what} `{}`", path.display())]
+    File {
+        what: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file here has a name that no request can hold.
+    #[error("the name of `{}` is not UTF-8", .0.display())]
+    Name(PathBuf),
+    /// There is nothing to send.
+    #[error("`{}` holds no file", .0.display())]
+    Empty(PathBuf),
+    /// Some files were sent, and some not.
+    #[error("upload `{upload}` broke off")]
+    BrokeOff {
+        upload: String,
+        #[source]
+        source: Box<RemoteError>,
+    },
+    /// A file of the host's would leave the folder.
+    #[error("the host names a file `{0}`, which is no path below a folder; nothing was written")]
+    Path(String),
+    /// A file would be replaced.
+    #[error("`{}` is there already", .0.display())]
+    Exists(PathBuf),
+    /// What came is not as long as the host said.
+    #[error("`{path}` came with {came} bytes in the place of {said}")]
+    Length { path: String, said: u64, came: u64 },
+    /// The connection broke within a file.
+    #[error("`{path}` broke off on its way")]
+    Lost {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    /// What was typed does not go together.
+    #[error("{text}")]
+    Use { text: String, hint: &'static str },
+}
+
+impl RemoteError {
+    /// Whose fault it is.
+    pub(crate) fn fault(&self) -> Fault {
+        match self {
+            RemoteError::Answer { status: 502..=504, .. }
+            | RemoteError::Unreachable { .. }
+            | RemoteError::Lost { .. } => Fault::Transient,
+            RemoteError::Answer { status: 400..=499, .. } => Fault::Caller,
+            RemoteError::Answer { .. }
+            | RemoteError::Strange { .. }
+            | RemoteError::Path(_)
+            | RemoteError::Length { .. } => Fault::Host,
+            RemoteError::BrokeOff { source, .. } => source.fault(),
+            _ => Fault::Caller,
+        }
+    }
+
+    /// Whether the same request may be answered another time. What the host refuses, it would refuse again.
+    pub(super) fn is_worth_a_retry(&self) -> bool {
+        use ureq::Error::{ConnectionFailed, HostNotFound, Io, Protocol, Timeout};
+        match self {
+            RemoteError::Unreachable { source, .. } => {
+                matches!(source, Io(_) | Timeout(_) | Protocol(_) | ConnectionFailed | HostNotFound)
+            }
+            RemoteError::Answer { status: 502..=504, .. } | RemoteError::Lost { .. } | RemoteError::Length { .. } => {
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A known cure, for the `hint:` line.
+    pub(crate) fn hint(&self) -> Option<String> {
+        let text = match self {
+            RemoteError::Url { .. } => "it has the form http://HOST:PORT",
+            RemoteError::NoToken { .. } => {
+                "set SCOREHOST_TOKEN, or write `url: …` and `token: …` to scorehost/config.yml in your config folder"
+            }
+            RemoteError::OpenProfile { path } => return Some(format!("chmod 600 '{}'", path.display())),
+            RemoteError::Unreachable { .. } => "see whether `scorehost serve` runs there; --url names another host",
+            RemoteError::Answer { hint, .. } => return hint.clone(),
+            RemoteError::Empty(_) => "hidden files and links out of the folder are not taken",
+            RemoteError::BrokeOff { upload, .. } => {
+                return Some(format!("--upload {upload} sends the files that are missing"));
+            }
+            RemoteError::Exists(_) => "--overwrite replaces it, and -p names another folder",
+            RemoteError::Use { hint, .. } => hint,
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
+/// What a host wrote, without what would move a terminal's cursor or colour it; lines stay lines.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}

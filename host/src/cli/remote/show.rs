@@ -1,0 +1,245 @@
+//! What verbs print of a host's things: tables for people, JSON for programs, names for scripts.
+
+use clap::ValueEnum;
+use scorehost::service::host::{
+    DeploymentView, EndpointView, InputSpec, JobView, ModelView, NewTokenView, TenantView, TokenView,
+};
+use serde::Serialize;
+
+use super::super::table::Table;
+use super::super::{note, say};
+use super::error::plain;
+
+/// How it is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// All there is, for programs
+    Json,
+    /// Just the names, for scripts
+    Name,
+}
+
+/// Facts with their titles.
+type Facts = Vec<(&'static str, String)>;
+
+/// A thing that is printed.
+pub(super) trait Shown: Serialize {
+    /// The titles of those facts that a list shows.
+    const COLUMNS: &'static [&'static str];
+    /// What other verbs call it by.
+    fn name(&self) -> String;
+    /// All that people are shown of it.
+    fn facts(&self) -> Facts;
+}
+
+/// Prints one thing.
+pub(super) fn one(thing: &impl Shown, format: Format) {
+    match format {
+        Format::Json => say_json(thing),
+        Format::Name => say!("{}", plain(&thing.name())),
+        Format::Table => {
+            let facts: Facts = thing.facts().into_iter().filter(|(_, value)| !value.is_empty()).collect();
+            let width = facts.iter().map(|(title, _)| title.len()).max().unwrap_or_default();
+            for (title, value) in facts {
+                say!("{title:<width$}  {}", plain(&value));
+            }
+        }
+    }
+}
+
+/// Prints a list.
+pub(super) fn all<T: Shown>(things: &[T], format: Format) {
+    match format {
+        Format::Json => say_json(&things),
+        Format::Name => things.iter().for_each(|thing| say!("{}", plain(&thing.name()))),
+        Format::Table if things.is_empty() => note!("there is none"),
+        Format::Table => lines(things).print(),
+    }
+}
+
+fn lines<T: Shown>(things: &[T]) -> Table {
+    let titles: Vec<String> = T::COLUMNS.iter().map(|title| format!("<{title}")).collect();
+    let mut table = Table::new(&titles.iter().map(String::as_str).collect::<Vec<_>>());
+    for thing in things {
+        let facts = thing.facts();
+        // One thing, one line.
+        let cell = |title: &&str| facts.iter().find(|(t, _)| t == title).map(|(_, v)| plain(v).replace('\n', " "));
+        table.row(T::COLUMNS.iter().map(|title| cell(title).unwrap_or_default()));
+    }
+    table
+}
+
+fn say_json(value: &impl Serialize) {
+    say!("{}", serde_json::to_string_pretty(value).expect("views are plain values; this is a bug"));
+}
+
+fn text(value: Option<&String>) -> String {
+    value.cloned().unwrap_or_default()
+}
+
+impl Shown for TenantView {
+    const COLUMNS: &'static [&'static str] = &["name", "weight", "jobs at once", "jobs waiting", "bytes", "created"];
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn facts(&self) -> Facts {
+        vec![
+            ("name", self.name.clone()),
+            ("weight", self.weight.to_string()),
+            ("jobs at once", self.quotas.running.to_string()),
+            ("jobs waiting", self.quotas.queued.to_string()),
+            ("bytes", self.quotas.storage.to_string()),
+            ("created", self.created.clone()),
+        ]
+    }
+}
+
+impl Shown for TokenView {
+    const COLUMNS: &'static [&'static str] = &["id", "tenant", "name", "scopes", "created", "expires", "revoked"];
+
+    fn name(&self) -> String {
+        self.id.clone()
+    }
+
+    fn facts(&self) -> Facts {
+        vec![
+            ("id", self.id.clone()),
+            ("tenant", self.tenant.clone()),
+            ("name", self.name.clone()),
+            ("scopes", self.scopes.join(" ")),
+            ("created", self.created.clone()),
+            ("expires", text(self.expires.as_ref())),
+            ("revoked", text(self.revoked.as_ref())),
+        ]
+    }
+}
+
+impl Shown for NewTokenView {
+    const COLUMNS: &'static [&'static str] = &["id", "tenant", "expires"];
+
+    /// Itself: what a script would keep.
+    fn name(&self) -> String {
+        self.token.clone()
+    }
+
+    fn facts(&self) -> Facts {
+        vec![
+            ("id", self.id.clone()),
+            ("tenant", self.tenant.clone()),
+            ("token", self.token.clone()),
+            ("expires", text(self.expires.as_ref())),
+        ]
+    }
+}
+
+impl Shown for ModelView {
+    const COLUMNS: &'static [&'static str] = &["name", "version", "digest", "created"];
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn facts(&self) -> Facts {
+        vec![
+            ("name", self.name.clone()),
+            ("version", self.version.to_string()),
+            ("digest", self.digest.clone()),
+            ("created", self.created.clone()),
+        ]
+    }
+}
+
+impl Shown for EndpointView {
+    const COLUMNS: &'static [&'static str] = &["name", "default deployment", "description", "updated"];
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn facts(&self) -> Facts {
+        let tags: Vec<String> = self.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        vec![
+            ("name", self.name.clone()),
+            ("default deployment", text(self.defaults.deployment_name.as_ref())),
+            ("description", self.description.clone()),
+            ("tags", tags.join(", ")),
+            ("created", self.created.clone()),
+            ("updated", self.updated.clone()),
+        ]
+    }
+}
+
+impl Shown for DeploymentView {
+    const COLUMNS: &'static [&'static str] = &["name", "version", "default", "created"];
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn facts(&self) -> Facts {
+        vec![
+            ("name", self.name.clone()),
+            ("version", self.version.to_string()),
+            ("endpoint", self.endpoint.clone()),
+            ("default", if self.is_default { "yes" } else { "no" }.to_owned()),
+            ("digest", self.digest.clone()),
+            ("script", text(self.script.as_ref())),
+            ("registered model", text(self.model.as_ref())),
+            ("created", self.created.clone()),
+        ]
+    }
+}
+
+impl Shown for JobView {
+    const COLUMNS: &'static [&'static str] = &["name", "endpoint", "deployment", "status", "done", "created", "ended"];
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn facts(&self) -> Facts {
+        let input = match &self.input {
+            InputSpec::Upload(upload) => format!("upload {upload}"),
+            InputSpec::Path(path) => format!("server:{path}"),
+        };
+        let set: Vec<String> = self.set.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let canceling = if self.canceling { " (asked to stop)" } else { "" };
+        vec![
+            ("name", self.name.clone()),
+            ("endpoint", self.endpoint.clone()),
+            ("deployment", format!("{}:{}", self.deployment, self.version)),
+            ("status", format!("{:?}{canceling}", self.status)),
+            ("done", super::job::counts(self).unwrap_or_default()),
+            ("error", text(self.error.as_ref())),
+            ("input", input),
+            ("set", set.join(", ")),
+            ("created", self.created.clone()),
+            ("started", text(self.started.as_ref())),
+            ("ended", text(self.ended.as_ref())),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_one_line_for_each_and_moves_no_cursor() {
+        let model = |name: &str, version| ModelView {
+            name: name.to_owned(),
+            version,
+            digest: String::new(),
+            created: "2026".to_owned(),
+        };
+        let table = lines(&[model("a", 1), model("b\x1b[2J\nc", 12)]);
+        assert_eq!(
+            table.lines(),
+            ["  name     version  created", "  a        1        2026", "  b\u{fffd}[2J c  12       2026"]
+        );
+    }
+}
