@@ -52,7 +52,7 @@ pub(crate) enum Verb {
         #[arg(short, long, value_parser = name)]
         name: String,
         /// The folder to write to [default: one here that is named as the job]
-        #[arg(short = 'p', long, value_name = "FOLDER")]
+        #[arg(short = 'p', long, visible_alias = "path", value_name = "FOLDER")]
         download_path: Option<PathBuf>,
         /// Replace files that are there
         #[arg(long)]
