@@ -106,11 +106,8 @@ impl Spec {
             Some(Value::Model(value::ModelReference::Path(path))) => Some(self.folder().join(path)),
             _ => None,
         };
-        let script = match self.script_path() {
-            Ok(script) => script,
-            // It is refused for that.
-            Err(_) => None,
-        };
+        // One that cannot be is refused for that.
+        let script = self.script_path().unwrap_or_default();
         let is_plain = |path: &PathBuf| !path.components().any(|part| matches!(part, Component::ParentDir));
         script.iter().chain(&model).all(|path| is_plain(path) && folders.iter().any(|folder| path.starts_with(folder)))
     }
