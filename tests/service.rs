@@ -229,6 +229,7 @@ fn a_folder_is_posted_to_a_name_and_comes_back_scored() {
     let job = server.ended(&name);
     assert_eq!(job["status"], "Completed", "{job}");
     assert_eq!(job["record"]["counts"]["succeeded"], 40);
+    assert_eq!(job["record"]["name"], job["name"]);
     assert_eq!(server.output(&name, "predictions.csv"), undisturbed("  mini_batch_size: 5\n"));
     let files = server.done("GET", &format!("/v1/jobs/{name}/outputs"), None);
     let names: Vec<_> = files["items"].as_array().unwrap().iter().map(|f| f["path"].as_str().unwrap()).collect();
@@ -325,6 +326,19 @@ fn versions_stay_and_the_default_moves_back_and_forth() {
     let upload = server.upload_folder(&demo("pictures"));
     let name = server.submit(&json!({ "upload": upload }));
     assert_eq!(server.ended(&name)["version"], 2);
+    // A version that nobody made the default answers those who name it.
+    let upload = server.upload(&bundle("score-by-file", "  mini_batch_size: 3\n"));
+    let body = json!({"upload": upload});
+    let third = server.done("POST", "/v1/endpoints/shapes/deployments", Some(&body));
+    assert_eq!((&third["version"], &third["is_default"]), (&json!(3), &json!(false)));
+    let back = json!({"defaults": {"deployment_name": "shapes:1"}});
+    let back = server.done("PATCH", "/v1/endpoints/shapes", Some(&back));
+    assert_eq!(back["defaults"], json!({"deployment_name": "shapes", "deployment_version": 1}));
+    let upload = server.upload_folder(&demo("pictures"));
+    let name = server.submit(&json!({ "upload": upload }));
+    assert_eq!(server.ended(&name)["digest"], first["digest"]);
+    let (status, _) = server.ask("DELETE", "/v1/endpoints/shapes/deployments/shapes?version=3", None);
+    assert_eq!(status, 400);
     // The endpoint's default is in use; what is not there is not made the default.
     assert_eq!(server.ask("DELETE", "/v1/endpoints/shapes/deployments/shapes", None).0, 409);
     let (status, problem) =
@@ -394,6 +408,10 @@ fn what_a_job_may_not_choose_is_refused() {
     let upload = server.upload_folder(&demo("pictures"));
     for (body, detail) in [
         (json!({"input": {"upload": upload}, "set": {"model": "/etc"}}), "`model` is not replaced by a job"),
+        (
+            json!({"input": {"upload": upload}, "set": {"settings.limits.memory": "1TiB"}}),
+            "`settings.limits.memory` is not replaced by a job",
+        ),
         (json!({"input": {"upload": "../1"}}), "there is no upload `../1`"),
         (json!({"input": {"path": "/etc"}}), "`/etc` is no input that this host allows"),
         (json!({"input": {"path": "/etc/nothing-there"}}), "`/etc/nothing-there` is no input that this host allows"),
@@ -452,6 +470,17 @@ fn a_deployment_reaches_nothing_of_the_host_or_of_other_tenants() {
     assert_eq!(answers, ["the deployment names a script or a model that does not lie in its own folder"]);
 }
 
+/// The demo's pictures so many times, each under another name.
+fn many_pictures(server: &Caller, times: usize) -> String {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(demo("pictures")).unwrap() {
+        let entry = entry.unwrap();
+        let (name, bytes) = (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap());
+        files.extend((0..times).map(|i| (format!("{i}-{name}"), bytes.clone())));
+    }
+    server.upload(&files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect::<Vec<_>>())
+}
+
 #[test]
 fn a_job_is_canceled_and_resumed_without_losing_or_repeating_a_row() {
     if scripts().is_none() {
@@ -460,22 +489,113 @@ fn a_job_is_canceled_and_resumed_without_losing_or_repeating_a_row() {
     let place = Place::new();
     let server = server(&place, &["--jobs", "1"]);
     server.deploy("score-by-file", "  mini_batch_size: 1\n");
-    let upload = server.upload_folder(&demo("pictures"));
+    let upload = many_pictures(&server, 40);
+    let waits = |name: &str| {
+        let began = Instant::now();
+        while server.job(name)["progress"]["done"].as_u64().is_none_or(|done| done == 0) {
+            assert!(began.elapsed() < Duration::from_secs(60) && server.job(name)["ended"].is_null());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
     let first = server.submit(&json!({ "upload": upload }));
     let second = server.submit(&json!({ "upload": upload }));
-    // One waits or has just begun, the other runs or has just ended: whatever the moment, the end is one of these.
-    for name in [&second, &first] {
-        let job = server.done("POST", &format!("/v1/jobs/{name}/cancel"), None);
-        assert!(job["canceling"] == true || job["ended"].is_string(), "{job}");
-    }
-    for name in [&second, &first] {
-        let job = server.ended(name);
-        assert!(["Canceled", "Completed"].contains(&job["status"].as_str().unwrap()), "{job}");
-        let (status, _) = server.ask("POST", &format!("/v1/jobs/{name}/resume"), None);
-        assert_eq!(status, if job["status"] == "Completed" { 409 } else { 200 });
+    waits(&first);
+    let cancel = |name: &str| server.done("POST", &format!("/v1/jobs/{name}/cancel"), None);
+    // The one that waits is canceled at once, the one that runs when its process has ended.
+    assert_eq!(cancel(&second)["status"], "Canceled");
+    assert_eq!(cancel(&first)["canceling"], true);
+    // Which cannot be taken back meanwhile.
+    let (status, problem) = server.ask("POST", &format!("/v1/jobs/{first}/resume"), None);
+    assert!(status == 409 || server.job(&first)["status"] != "Canceled", "{problem}");
+    let canceled = server.ended(&first);
+    assert_eq!(canceled["status"], "Canceled");
+    let done = canceled["record"]["counts"]["mini_batches_done"].as_u64().unwrap();
+    assert!(done > 0 && done < 1600, "{done}");
+    // Once more in the middle, this time by the end of its process.
+    assert_eq!(server.done("POST", &format!("/v1/jobs/{first}/resume"), None)["status"], "Queued");
+    waits(&first);
+    for name in [&first, &second] {
+        let _ = server.ask("POST", &format!("/v1/jobs/{name}/resume"), None);
         assert_eq!(server.ended(name)["status"], "Completed");
-        assert_eq!(server.output(name, "predictions.csv"), undisturbed("  mini_batch_size: 1\n"));
     }
+    let rows = server.output(&first, "predictions.csv");
+    assert_eq!(rows, server.output(&second, "predictions.csv"));
+    assert_eq!(rows.iter().filter(|&&byte| byte == b'\n').count(), 1600);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_job_whose_process_is_killed_goes_on_and_gives_up_the_third_time() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let server = server(&place, &["--jobs", "1"]);
+    server.deploy("score-by-file", "  mini_batch_size: 1\n");
+    let upload = many_pictures(&server, 40);
+    let name = server.submit(&json!({ "upload": upload }));
+    let mut killed = std::collections::BTreeSet::new();
+    let began = Instant::now();
+    while server.job(&name)["ended"].is_null() {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+            let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words);
+            let process: Option<u32> = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if let Some(process) = process
+                && words.contains("--follow")
+                && words.contains(&name)
+                && killed.insert(process)
+            {
+                std::process::Command::new("kill").args(["-9", &process.to_string()]).status().unwrap();
+            }
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let job = server.job(&name);
+    assert_eq!((&job["status"], &job["starts"]), (&json!("Failed"), &json!(3)), "{job}");
+    assert!(job["error"].as_str().unwrap().starts_with("its process died 3 times, at last with signal: 9"), "{job}");
+    server.done("POST", &format!("/v1/jobs/{name}/resume"), None);
+    assert_eq!(server.ended(&name)["status"], "Completed");
+    let rows = server.output(&name, "predictions.csv");
+    assert_eq!(rows.iter().filter(|&&byte| byte == b'\n').count(), 1600);
+}
+
+#[test]
+fn a_tenant_keeps_no_more_than_its_storage() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let server = server(&place, &[]);
+    let quotas = json!({"running": 1, "queued": 1, "storage": 3 << 20});
+    server.done("POST", "/v1/tenants", Some(&json!({"name": "small", "quotas": quotas})));
+    let body = json!({"name": "t", "tenant": "small", "scopes": ["read", "invoke", "write"]});
+    let token = server.done("POST", "/v1/tokens", Some(&body))["token"].as_str().unwrap().to_owned();
+    let theirs = server.of(&token);
+    let id = theirs.done("POST", "/v1/uploads", None)["id"].as_str().unwrap().to_owned();
+    let put = |path: &str, size: usize| {
+        let url = format!("{}/v1/uploads/{id}/files/{path}", theirs.url);
+        theirs
+            .http
+            .put(url)
+            .header("authorization", format!("Bearer {token}"))
+            .send(vec![0u8; size])
+            .unwrap()
+            .status()
+            .as_u16()
+    };
+    // The same file again takes the place of the first.
+    for _ in 0..5 {
+        assert_eq!(put("a", 1 << 20), 204);
+    }
+    // A file is no folder, and what is refused does not count.
+    assert_eq!(put("a/b", 1 << 20), 400);
+    assert_eq!((put("b", 1 << 20), put("c", 900 << 10)), (204, 204));
+    assert_eq!(put("d", 200 << 10), 429);
+    assert_eq!(put("e", 10 << 10), 204);
+    // Names take room too.
+    assert!((0..30).any(|i| put(&format!("empty{i}"), 0) == 429));
 }
 
 /// Every route, with a body that would be taken.
@@ -574,7 +694,7 @@ fn a_stranger_learns_nothing_and_another_tenant_finds_nothing() {
                 !names_something && !text.contains("shapes") && !text.contains(&job),
                 "{method} {route}: {text}"
             ),
-            403 => assert!(route.contains("t"), "{method} {route}"),
+            403 => assert!(route.contains("/tenants") || route.contains("/tokens"), "{method} {route}"),
             // What it names of others is as if it were not there, and so are others' uploads.
             404 => {}
             _ => panic!("{method} {route}: {status} {text}"),

@@ -34,6 +34,9 @@ const MAX_REASON_BYTES: u64 = 4 << 10;
 /// Exit code of a child that refuses its input in words.
 pub const REFUSED: u8 = 3;
 
+/// Exit code of a child that was refused memory and lived on.
+pub const EXHAUSTED: u8 = 5;
+
 /// Exit code of a child that had to be confined and cannot be. Every other one but 0 is an accident.
 pub const UNCONFINED: u8 = 4;
 
@@ -89,6 +92,9 @@ impl Child<'_> {
         Ok(match self.wait(stdin, &stdout, &stderr)? {
             Some(status) if status.success() => ChildEnd::Done(stdout),
             Some(status) if status.code() == Some(REFUSED.into()) => ChildEnd::Refused(text(stderr)),
+            Some(status) if status.code() == Some(EXHAUSTED.into()) => {
+                ChildEnd::TooMuch(format!("was refused memory: {}", text(stderr)))
+            }
             Some(status) if status.code() == Some(UNCONFINED.into()) => ChildEnd::Unconfined(text(stderr)),
             Some(status) => {
                 let said = text(stderr);
@@ -113,6 +119,10 @@ impl Child<'_> {
         }
         // What it says last is shown.
         command.env("RAYON_NUM_THREADS", threads().to_string()).env("RUST_BACKTRACE", "0");
+        // Libraries that keep files of their own in a person's folders would leave them half written.
+        for folder in ["HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"] {
+            command.env(folder, "/nonexistent");
+        }
         command.stdin(stdin).stdout(stdout.try_clone()?).stderr(Stdio::from(stderr.try_clone()?));
         // Ctrl-C is for this process to understand, and its end ends the child.
         #[cfg(unix)]

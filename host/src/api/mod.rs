@@ -17,6 +17,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::sync::Semaphore;
 
 use crate::service::host::{Host, HostError};
 use problem::Problem;
@@ -25,7 +26,12 @@ use problem::Problem;
 #[derive(Clone)]
 struct Shared {
     host: Arc<Host>,
+    /// Places of those who follow a job: each holds a connection for long.
+    followers: Arc<Semaphore>,
 }
+
+/// Callers that follow jobs at once; others still get in.
+const MOST_FOLLOWERS: usize = 256;
 
 impl Shared {
     /// Calls a verb where it may wait for the disk.
@@ -43,7 +49,7 @@ impl Shared {
 
 /// Every route.
 fn router(host: Arc<Host>) -> Router {
-    let shared = Shared { host };
+    let shared = Shared { host, followers: Arc::new(Semaphore::new(MOST_FOLLOWERS)) };
     let v1 = routes::v1()
         .fallback(|| async { Problem::no_route() })
         .method_not_allowed_fallback(|| async { Problem::no_method() })

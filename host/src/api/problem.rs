@@ -47,6 +47,10 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "the route has no such method")
     }
 
+    pub(super) fn busy() -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "as many callers follow jobs as may at once")
+    }
+
     pub(super) fn slow() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "the body came too slowly")
     }
@@ -78,7 +82,7 @@ impl From<HostError> for Problem {
             HostError::State(StateError::Unknown { .. }) => StatusCode::NOT_FOUND,
             HostError::State(StateError::Exists { .. } | StateError::InUse { .. }) => StatusCode::CONFLICT,
             HostError::State(StateError::KeyReused(_)) => StatusCode::UNPROCESSABLE_ENTITY,
-            HostError::State(StateError::Quota { .. }) => StatusCode::TOO_MANY_REQUESTS,
+            HostError::Busy | HostError::State(StateError::Quota { .. }) => StatusCode::TOO_MANY_REQUESTS,
             HostError::State(StateError::Closed) => StatusCode::SERVICE_UNAVAILABLE,
             HostError::State(_) | HostError::Disk { .. } | HostError::Held => {
                 debug_assert_eq!(error.fault() == Fault::Caller, matches!(error, HostError::Held));

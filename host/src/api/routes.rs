@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::Read;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Extension, FromRequest, Path, Query, Request, State};
@@ -19,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use super::problem::Problem;
-use crate::service::host::{Caller, JobRequest, JobView, Scope};
-use crate::state::{EndpointChange, Quotas};
+use crate::service::host::{Caller, Host, JobRequest, JobView, MOST_PAGE, Scope};
+use crate::state::Quotas;
 
 /// What a JSON body may have.
 const MOST_BODY: usize = 1 << 20;
@@ -30,6 +31,8 @@ const MOST_DROPPED: usize = 16 << 20;
 const PART: Duration = Duration::from_secs(30);
 /// How often a job that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(250);
+/// How long a job is followed before its caller has to ask, and to be recognised, again.
+const FOLLOWED: Duration = Duration::from_secs(600);
 /// Jobs of a page, where nobody says.
 const PAGE: u32 = 50;
 /// Bytes of a file that are read at once.
@@ -219,8 +222,9 @@ async fn update_endpoint(
 ) -> Answer<impl IntoResponse> {
     let ChangedEndpoint { description, tags, defaults } = change;
     let default_deployment = defaults.and_then(|defaults| defaults.deployment_name);
-    let change = EndpointChange { description, tags, default_deployment };
-    Ok(Json(at.call(move |host| host.update_endpoint(&caller, &name, change)).await?))
+    let words = (description, tags);
+    let verb = move |host: &Host| host.update_endpoint(&caller, &name, words, default_deployment.as_deref());
+    Ok(Json(at.call(verb).await?))
 }
 
 async fn delete_endpoint(
@@ -239,6 +243,10 @@ struct UploadedDeployment {
     #[serde(default)]
     set_default: bool,
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -278,7 +286,10 @@ async fn delete_deployment(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
     Path((endpoint, name)): Path<(String, String)>,
+    query: Result<Query<Nothing>, axum::extract::rejection::QueryRejection>,
 ) -> Answer<StatusCode> {
+    // One version alone is not deleted: who asks for that should not lose all.
+    query?;
     at.call(move |host| host.delete_deployment(&caller, &endpoint, &name)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -318,7 +329,7 @@ async fn jobs(
     query: Result<Query<JobsPage>, axum::extract::rejection::QueryRejection>,
 ) -> Answer<impl IntoResponse> {
     let Query(JobsPage { before, endpoint, limit }) = query?;
-    let limit = limit.unwrap_or(PAGE);
+    let limit = limit.unwrap_or(PAGE).clamp(1, MOST_PAGE);
     let items = at.call(move |host| host.jobs(&caller, before.as_deref(), endpoint.as_deref(), limit)).await?;
     let next = items.last().filter(|_| items.len() >= limit as usize).map(|job| job.name.clone());
     Ok(Json(Jobs { items, next }))
@@ -357,10 +368,14 @@ async fn events(
     let look = move |at: Shared, caller: Caller, name: String| async move {
         at.call(move |host| host.job(&caller, &name)).await
     };
+    let place = Arc::clone(&at.followers).try_acquire_owned().map_err(|_| Problem::busy())?;
     // A job that is not there is told as such.
     look(at.clone(), caller.clone(), name.clone()).await?;
+    let end = Instant::now() + FOLLOWED;
     let changes = stream::unfold(Some(String::new()), move |told| {
         let (at, caller, name) = (at.clone(), caller.clone(), name.clone());
+        // Given back when nobody follows any more.
+        let _ = &place;
         async move {
             let told = told?;
             loop {
@@ -369,6 +384,9 @@ async fn events(
                 if text != told {
                     let next = if job.status.has_ended() { None } else { Some(text.clone()) };
                     return Some((Ok(Event::default().event("job").data(text)), next));
+                }
+                if Instant::now() > end {
+                    return None;
                 }
                 tokio::time::sleep(LOOK).await;
             }

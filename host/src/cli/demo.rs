@@ -35,6 +35,7 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<u8> {
     build_scripts(&checkout)?;
     let request = RunRequest {
         source: Source { file: demo.join("deployment.yml"), ..Source::default() },
+        name: None,
         input: demo.join("pictures"),
         output: args.output.clone().unwrap_or_else(|| checkout.join("target").join("demo")),
         device: Some(args.device.into()),

@@ -59,6 +59,9 @@ pub(crate) struct RunArgs {
     /// on stdout, and stops when stdin ends
     #[arg(long, hide = true, value_name = "LOCK", conflicts_with_all = ["json", "overwrite", "resume"])]
     follow: Option<PathBuf>,
+    /// The job's name, of the host that runs it
+    #[arg(long, hide = true, value_name = "JOB")]
+    name: Option<String>,
     /// For strangers' YAML: the script and the model have to lie in these folders
     #[arg(long, hide = true, value_name = "FOLDER")]
     within: Vec<PathBuf>,
@@ -72,6 +75,7 @@ pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let request = RunRequest {
         source: Source { file: args.deployment.clone(), set: args.set.clone(), within: args.within.clone() },
+        name: args.name.clone(),
         input: args.input.clone(),
         output: args.output.clone(),
         device: args.device.map(Into::into),

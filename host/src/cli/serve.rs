@@ -24,8 +24,8 @@ pub(crate) struct ServeArgs {
     #[arg(long = "allow-input", value_name = "FOLDER")]
     allowed_inputs: Vec<PathBuf>,
     /// Jobs that run at once
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    jobs: usize,
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: u16,
 }
 
 pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
@@ -34,7 +34,7 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
         data: args.data.clone(),
         program: child::this_program()?,
         allowed_inputs: args.allowed_inputs.iter().map(allowed).collect::<Result<_, _>>()?,
-        most_jobs: args.jobs,
+        most_jobs: args.jobs.into(),
     };
     // Before the host: a port that is taken should not have started jobs.
     let server = Server::bind(args.listen)?;

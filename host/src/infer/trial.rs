@@ -34,8 +34,11 @@ const WEIGHTS: u64 = 4;
 /// Elements of one input that is tried with zeros: eight pictures of a thousand by a thousand.
 const MOST_ELEMENTS: usize = 8 << 20;
 
-/// What it may write: reasons, and a backtrace where it crashes.
-const MOST_WRITTEN: u64 = 1 << 20;
+/// What it may write: reasons, and what a library writes beside.
+const MOST_WRITTEN: u64 = 64 << 20;
+
+/// Less than any thread has on which a model is opened or run later: what recurses too deep does so here.
+const STACK: usize = 1 << 20;
 
 /// Where files that passed are remembered, below the user's cache folder.
 pub const CACHE: &str = "models";
@@ -164,21 +167,31 @@ pub fn try_stdin(library: Option<&Path>, limits: &ChildLimits, mode: Confine) ->
             if let Err(code) = child::confine_this_process(mode) {
                 return code;
             }
-            let mut bytes = Vec::new();
-            let read = std::io::stdin().lock().take(MOST_MODEL_BYTES + 1).read_to_end(&mut bytes);
-            read.map_err(|source| InferError::Read { path: path.into(), source }).and_then(|_| open(path, bytes))
+            let work = move || {
+                let mut bytes = Vec::new();
+                let read = std::io::stdin().lock().take(MOST_MODEL_BYTES + 1).read_to_end(&mut bytes);
+                read.map_err(|source| InferError::Read { path: path.into(), source })?;
+                run_zeros(open(path, bytes)?.as_ref())
+            };
+            let failed = |reason: String| InferError::Device { backend: "trial", reason, transient: false };
+            let thread = std::thread::Builder::new().stack_size(STACK).spawn(work);
+            let thread = thread.map_err(|e| failed(e.to_string()));
+            // A panic has been printed.
+            thread.and_then(|thread| thread.join().unwrap_or_else(|_| Err(failed("it panicked".into()))))
         }
     };
-    match opened.and_then(|model| run_zeros(model.as_ref())) {
+    match opened {
         Ok(()) => 0,
         Err(error) => {
-            child::say(&error.to_string());
-            child::REFUSED
+            let text = error.to_string();
+            child::say(&text);
+            // ONNX Runtime lives on where memory is refused to it, and says so.
+            if text.to_ascii_lowercase().contains("alloc") { child::EXHAUSTED } else { child::REFUSED }
         }
     }
 }
 
-type Open = Box<dyn FnOnce(&Path, Vec<u8>) -> Result<Box<dyn Model>, InferError>>;
+type Open = Box<dyn FnOnce(&Path, Vec<u8>) -> Result<Box<dyn Model>, InferError> + Send>;
 
 /// What opens a model's bytes once this process can open no files any more.
 fn opener(library: Option<&Path>) -> Result<Open, InferError> {

@@ -37,7 +37,8 @@ pub fn begun(folder: &Path) -> Result<Begun, OutputError> {
     let hidden = folder.join(HIDDEN);
     Ok(if disk::kind(&hidden.join("journal"))?.is_some() {
         Begun::Partly
-    } else if disk::kind(&folder.join("job.json"))?.is_some() && disk::kind(&hidden)?.is_none() {
+    } else if disk::kind(&folder.join("job.json"))?.is_some() {
+        // What is left of the hidden folder goes last, and its journal first.
         Begun::Complete
     } else {
         Begun::Not

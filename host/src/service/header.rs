@@ -30,7 +30,7 @@ impl Header {
         scorer: &Scorer,
         model: Option<&ModelDigest>,
         device: (&DeviceRecord, &str),
-        input: &Path,
+        (name_of_job, input): (Option<&str>, &Path),
     ) -> Self {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let script = match scorer {
@@ -43,7 +43,7 @@ impl Header {
         };
         let model = deployment.model.as_deref().zip(model);
         let model = model.map(|(path, model)| Digest { name: name(path), digest: model.whole.clone() });
-        let job = job_name();
+        let job = name_of_job.map_or_else(job_name, str::to_owned);
         let settings = &deployment.settings;
         let variables = settings
             .environment_variables

@@ -17,7 +17,12 @@ use crate::script::Models;
 /// # Errors
 /// Why there is none.
 pub(super) fn file(deployment: &Deployment, folder: &Path) -> Result<PathBuf, String> {
+    let is_hidden = |path: &Path| path.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."));
     match &deployment.mlflow {
+        // Only what is listed is digested and tried.
+        Some(mlflow) if is_hidden(&mlflow.file) || !Models::is_model(&mlflow.file) => {
+            Err(format!("`MLmodel` names `{}`, which is hidden or no `.onnx` file", mlflow.file.display()))
+        }
         Some(mlflow) => Ok(mlflow.file.clone()),
         None => Models::find_only(folder),
     }

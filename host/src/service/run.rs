@@ -32,6 +32,8 @@ use crate::vision::ahead::Loader;
 pub struct RunRequest {
     /// The deployment.
     pub source: Source,
+    /// The job's name, where somebody has given it one.
+    pub name: Option<String>,
     /// A folder of files, or one file.
     pub input: PathBuf,
     /// Where the output goes.
@@ -119,7 +121,13 @@ pub fn run(
         scorer.learn(&views.input, plan.names(), control.stop_flag())?;
     }
     let identity = backend.identity();
-    let header = Header::new(&deployment, &scorer, model.as_ref(), (&device, &identity), &request.input);
+    let header = Header::new(
+        &deployment,
+        &scorer,
+        model.as_ref(),
+        (&device, &identity),
+        (request.name.as_deref(), &request.input),
+    );
     let (mut output, plan, from, header) = open_output(options, plan, header)?;
     if let Scorer::BuiltIn(scorer) = &mut scorer {
         scorer.recall(&header.value["columns"])?;

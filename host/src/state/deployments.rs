@@ -59,7 +59,7 @@ fn deployment(row: &Row<'_>) -> rusqlite::Result<Deployment> {
 pub(super) fn find(on: &Connection, endpoint: i64, name: &str, version: Option<u32>) -> Result<Deployment> {
     let mut query = on.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM deployments WHERE endpoint = ?1 AND name = ?2 AND (?3 IS NULL OR version = ?3)
-         ORDER BY version DESC LIMIT 1"
+         AND deleted IS NULL ORDER BY version DESC LIMIT 1"
     ))?;
     let found = optional(query.query_row(params![endpoint, name, version], deployment))?;
     let called = || version.map_or_else(|| name.to_owned(), |version| format!("{name}:{version}"));
@@ -81,7 +81,9 @@ impl State {
                 Err(error) => return Err(error),
             };
             if latest.as_ref().is_none_or(|latest| (&latest.digest, &latest.model) != (&new.digest, &new.model)) {
-                let version = latest.map_or(1, |latest| latest.version + 1);
+                // Numbers of deleted ones are not used again: jobs still name them.
+                let sql = "SELECT coalesce(max(version), 0) + 1 FROM deployments WHERE endpoint = ?1 AND name = ?2";
+                let version: u32 = on.query_row(sql, params![endpoint.id, new.name], |row| row.get(0))?;
                 on.execute(
                     "INSERT INTO deployments (endpoint, name, version, spec, digest, script, model, created)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -90,7 +92,7 @@ impl State {
                 audit(on, tenant, &by, "deployment create", &format!("{}/{}:{version}", endpoint.name, new.name))?;
             }
             if new.set_default {
-                endpoints::set_default(on, &endpoint, &new.name)?;
+                endpoints::set_default(on, &endpoint, &new.name, None)?;
                 audit(on, tenant, &by, "endpoint default", &format!("{}/{}", endpoint.name, new.name))?;
             }
             find(on, endpoint.id, &new.name, None)
@@ -114,7 +116,8 @@ impl State {
     pub fn deployments(&self, tenant: i64, endpoint: &str) -> Result<Vec<Deployment>> {
         let read = self.read();
         let endpoint = endpoints::find(&read, tenant, endpoint)?;
-        let sql = format!("SELECT {COLUMNS} FROM deployments WHERE endpoint = ?1 ORDER BY name, version");
+        let sql =
+            format!("SELECT {COLUMNS} FROM deployments WHERE endpoint = ?1 AND deleted IS NULL ORDER BY name, version");
         let mut query = read.prepare_cached(&sql)?;
         let rows = query.query_map([endpoint.id], deployment)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -130,7 +133,7 @@ impl State {
             let endpoint = endpoints::find(on, tenant, &endpoint)?;
             find(on, endpoint.id, &name, None)?;
             let in_use = |by: String| StateError::InUse { what: "deployment", name: name.clone(), by };
-            if endpoint.default_deployment.as_deref() == Some(&name) {
+            if endpoint.default_deployment.as_ref().is_some_and(|(default, _)| *default == name) {
                 return Err(in_use(format!("it is the default of endpoint `{}`", endpoint.name)));
             }
             let sql = "SELECT count(*) FROM jobs WHERE tenant = ?1 AND endpoint = ?2 AND deployment = ?3
@@ -139,7 +142,8 @@ impl State {
             if active > 0 {
                 return Err(in_use(format!("{active} jobs wait or run")));
             }
-            on.execute("DELETE FROM deployments WHERE endpoint = ?1 AND name = ?2", params![endpoint.id, name])?;
+            let sql = "UPDATE deployments SET deleted = ?1 WHERE endpoint = ?2 AND name = ?3 AND deleted IS NULL";
+            on.execute(sql, params![now(), endpoint.id, name])?;
             audit(on, tenant, &by, "deployment delete", &format!("{}/{name}", endpoint.name))
         })
     }

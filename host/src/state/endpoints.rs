@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Row, params};
 
 use super::tenants::audit;
-use super::{Result, State, StateError, is_taken, json, now, optional};
+use super::{Result, State, StateError, deployments, is_taken, json, now, optional};
 
 /// An endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub struct Endpoint {
     pub description: String,
     /// The owner's own words about it.
     pub tags: BTreeMap<String, String>,
-    /// The deployment that answers where none is named.
-    pub default_deployment: Option<String>,
+    /// The deployment that answers where none is named, and its version: a later one answers when somebody says so.
+    pub default_deployment: Option<(String, u32)>,
     /// When it was made.
     pub created: String,
     /// When it was last changed.
@@ -33,11 +33,11 @@ pub struct EndpointChange {
     pub description: Option<String>,
     /// Replaces all.
     pub tags: Option<BTreeMap<String, String>>,
-    /// Must be one of its deployments.
-    pub default_deployment: Option<String>,
+    /// One of its deployments, at a version or the latest.
+    pub default_deployment: Option<(String, Option<u32>)>,
 }
 
-const COLUMNS: &str = "id, name, description, tags, default_deployment, created, updated";
+const COLUMNS: &str = "id, name, description, tags, default_deployment, default_version, created, updated";
 
 fn endpoint(row: &Row<'_>) -> rusqlite::Result<Endpoint> {
     Ok(Endpoint {
@@ -45,9 +45,9 @@ fn endpoint(row: &Row<'_>) -> rusqlite::Result<Endpoint> {
         name: row.get(1)?,
         description: row.get(2)?,
         tags: json(row.get_ref(3)?.as_str()?)?,
-        default_deployment: row.get(4)?,
-        created: row.get(5)?,
-        updated: row.get(6)?,
+        default_deployment: row.get::<_, Option<String>>(4)?.zip(row.get(5)?),
+        created: row.get(6)?,
+        updated: row.get(7)?,
     })
 }
 
@@ -57,14 +57,11 @@ pub(super) fn find(on: &Connection, tenant: i64, name: &str) -> Result<Endpoint>
     found.ok_or_else(|| StateError::Unknown { what: "endpoint", name: name.to_owned() })
 }
 
-/// Sets the default to a deployment that exists.
-pub(super) fn set_default(on: &Connection, endpoint: &Endpoint, deployment: &str) -> Result<()> {
-    let sql = "SELECT 1 FROM deployments WHERE endpoint = ?1 AND name = ?2";
-    if optional(on.query_row(sql, params![endpoint.id, deployment], |_| Ok(())))?.is_none() {
-        return Err(StateError::Unknown { what: "deployment", name: deployment.to_owned() });
-    }
-    let sql = "UPDATE endpoints SET default_deployment = ?1, updated = ?2 WHERE id = ?3";
-    on.execute(sql, params![deployment, now(), endpoint.id])?;
+/// Sets the default to a version that exists.
+pub(super) fn set_default(on: &Connection, endpoint: &Endpoint, name: &str, version: Option<u32>) -> Result<()> {
+    let deployment = deployments::find(on, endpoint.id, name, version)?;
+    let sql = "UPDATE endpoints SET default_deployment = ?1, default_version = ?2, updated = ?3 WHERE id = ?4";
+    on.execute(sql, params![deployment.name, deployment.version, now(), endpoint.id])?;
     Ok(())
 }
 
@@ -128,8 +125,8 @@ impl State {
                 "UPDATE endpoints SET description = coalesce(?1, description), tags = coalesce(?2, tags), updated = ?3
                        WHERE id = ?4";
             on.execute(sql, params![change.description, tags, now(), endpoint.id])?;
-            if let Some(deployment) = &change.default_deployment {
-                set_default(on, &endpoint, deployment)?;
+            if let Some((deployment, version)) = &change.default_deployment {
+                set_default(on, &endpoint, deployment, *version)?;
             }
             audit(on, tenant, &by, "endpoint update", &name)?;
             find(on, tenant, &name)

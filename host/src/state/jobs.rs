@@ -91,8 +91,8 @@ pub struct NewJob {
     pub id: String,
     /// The endpoint.
     pub endpoint: String,
-    /// The deployment, or the endpoint's default.
-    pub deployment: Option<String>,
+    /// The deployment, at a version or the latest; or the endpoint's default.
+    pub deployment: Option<(String, Option<u32>)>,
     /// See [`Job`].
     pub input: Value,
     /// See [`Job`].
@@ -195,10 +195,11 @@ impl State {
                 }
             }
             let endpoint = endpoints::find(on, tenant, &new.endpoint)?;
-            let Some(name) = new.deployment.as_ref().or(endpoint.default_deployment.as_ref()) else {
+            let default = endpoint.default_deployment.as_ref().map(|(name, version)| (name.clone(), Some(*version)));
+            let Some((name, version)) = new.deployment.clone().or(default) else {
                 return Ok(Submitted::NoDeployment);
             };
-            let deployment = deployments::find(on, endpoint.id, name, None)?;
+            let deployment = deployments::find(on, endpoint.id, &name, version)?;
             let have = count(on, tenant, JobStatus::Queued)?;
             if have >= new.most_queued.into() {
                 return Err(StateError::Quota { what: "queued jobs", have, most: new.most_queued.into() });
@@ -293,7 +294,7 @@ impl State {
         })
     }
 
-    /// Writes how a job ended.
+    /// Writes how a job that runs ended.
     ///
     /// # Errors
     /// The database's.
@@ -301,9 +302,22 @@ impl State {
         let id = id.to_owned();
         self.change(move |on| {
             let record = ended.record.map(|record| record.to_string());
-            let sql = "UPDATE jobs SET status = ?1, record = ?2, error = ?3, ended = ?4 WHERE id = ?5";
+            let sql =
+                "UPDATE jobs SET status = ?1, record = ?2, error = ?3, ended = ?4 WHERE id = ?5 AND status = 'Running'";
             on.execute(sql, params![ended.status.name(), record, ended.error, now(), id])?;
             Ok(())
+        })
+    }
+
+    /// Writes that a job's process died, and tells how many have.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn died(&self, id: &str) -> Result<u32> {
+        let id = id.to_owned();
+        self.change(move |on| {
+            let sql = "UPDATE jobs SET deaths = deaths + 1 WHERE id = ?1 RETURNING deaths";
+            Ok(on.query_row(sql, [id], |row| row.get(0))?)
         })
     }
 
@@ -328,15 +342,19 @@ impl State {
     /// Lets a job that failed or was canceled wait again; what it committed stays.
     ///
     /// # Errors
-    /// If there is none, or it is complete.
+    /// If there is none, it is complete, or being stopped.
     pub fn resume(&self, tenant: i64, id: &str, by: &str) -> Result<Job> {
         let (id, by) = (id.to_owned(), by.to_owned());
         self.change(move |on| {
             let job = find(on, tenant, &id)?;
-            if job.status == JobStatus::Completed {
-                return Err(StateError::InUse { what: "job", name: id, by: "it is complete".into() });
+            let in_use = |by: &str| StateError::InUse { what: "job", name: job.id.clone(), by: by.into() };
+            match job.status {
+                JobStatus::Completed => return Err(in_use("it is complete")),
+                JobStatus::Running if job.cancel => return Err(in_use("it is being stopped; resume it when it has")),
+                _ => {}
             }
-            let sql = "UPDATE jobs SET status = 'Queued', cancel = 0, error = NULL, record = NULL, ended = NULL
+            let sql =
+                "UPDATE jobs SET status = 'Queued', cancel = 0, deaths = 0, error = NULL, record = NULL, ended = NULL
                        WHERE id = ?1 AND status IN ('Failed', 'Canceled')";
             if on.execute(sql, [&id])? == 1 {
                 audit(on, tenant, &by, "job resume", &id)?;

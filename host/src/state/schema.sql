@@ -38,7 +38,8 @@ CREATE TABLE endpoints (
   name TEXT NOT NULL,
   description TEXT NOT NULL,
   tags TEXT NOT NULL,                   -- JSON
-  default_deployment TEXT,
+  default_deployment TEXT,              -- and the version of it that answers
+  default_version INTEGER,
   created TEXT NOT NULL,
   updated TEXT NOT NULL,
   UNIQUE (tenant, name)
@@ -55,6 +56,7 @@ CREATE TABLE deployments (
   script TEXT,                          -- the script's digest
   model TEXT,                           -- the registered model's digest
   created TEXT NOT NULL,
+  deleted TEXT,                         -- its number is not used again
   UNIQUE (endpoint, name, version)
 ) STRICT;
 
@@ -72,6 +74,7 @@ CREATE TABLE jobs (
   status TEXT NOT NULL CHECK (status IN ('Queued', 'Running', 'Completed', 'Failed', 'Canceled')),
   cancel INTEGER NOT NULL DEFAULT 0,    -- it was asked to stop
   starts INTEGER NOT NULL DEFAULT 0,    -- processes that were begun for it
+  deaths INTEGER NOT NULL DEFAULT 0,    -- those of them that died, since it was accepted or resumed
   record TEXT,                          -- JSON: job.json, once it ended
   error TEXT,
   idempotency TEXT,

@@ -219,10 +219,17 @@ impl State {
     /// Revokes a token of a tenant, or of any.
     ///
     /// # Errors
-    /// If there is none, or it was revoked before.
+    /// If there is none, it was revoked before, or nobody could make another after it.
     pub fn revoke_token(&self, id: &str, of: Option<i64>, by: (i64, &str)) -> Result<()> {
         let (id, by) = (id.to_owned(), (by.0, by.1.to_owned()));
         self.change(move |on| {
+            let others = "SELECT count(*) FROM tokens WHERE id <> ?1 AND revoked IS NULL AND expires IS NULL
+                          AND ' ' || scopes || ' ' LIKE '% admin %'";
+            let others: u64 = on.query_row(others, [&id], |row| row.get(0))?;
+            if others == 0 {
+                let by = "no other token without an end may make tokens".to_owned();
+                return Err(StateError::InUse { what: "token", name: id, by });
+            }
             let sql =
                 "UPDATE tokens SET revoked = ?1 WHERE id = ?2 AND revoked IS NULL AND (?3 IS NULL OR tenant = ?3)";
             if on.execute(sql, params![now(), id, of])? == 0 {

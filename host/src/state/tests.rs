@@ -21,15 +21,19 @@ fn fixture() -> Fixture {
 }
 
 impl Fixture {
-    fn deploy(&self, endpoint: &str, name: &str, digest: &str) -> Deployment {
-        let new = NewDeployment {
+    fn new_deployment(&self, name: &str) -> NewDeployment {
+        NewDeployment {
             name: name.into(),
             spec: "name: x\n".into(),
-            digest: digest.into(),
+            digest: String::new(),
             script: None,
             model: None,
             set_default: true,
-        };
+        }
+    }
+
+    fn deploy(&self, endpoint: &str, name: &str, digest: &str) -> Deployment {
+        let new = NewDeployment { digest: digest.into(), ..self.new_deployment(name) };
         self.state.create_deployment(self.tenant, endpoint, new, "t").unwrap()
     }
 
@@ -69,7 +73,7 @@ fn what_was_answered_is_there_after_the_file_is_opened_again() {
     drop(at.state);
     let state = State::open(&path).unwrap();
     assert_eq!(state.job(at.tenant, "job-1").unwrap(), job);
-    assert_eq!(state.endpoint(at.tenant, "e").unwrap().default_deployment.as_deref(), Some("d"));
+    assert_eq!(state.endpoint(at.tenant, "e").unwrap().default_deployment, Some(("d".into(), 1)));
 }
 
 #[test]
@@ -84,6 +88,27 @@ fn a_job_keeps_the_version_that_it_was_given() {
     assert_eq!(at.state.job(at.tenant, "job-1").unwrap().folder, job.folder);
     let later = accepted(at.state.submit(at.tenant, new_job("job-2"), "t").unwrap());
     assert_eq!((later.version, later.folder.as_str()), (2, "sha256:2"));
+    // Back to the first, by its number; and a version that nobody made the default answers nobody.
+    let default = |version| EndpointChange { default_deployment: Some(("d".into(), version)), ..Default::default() };
+    at.state.update_endpoint(at.tenant, "e", default(Some(1)), "t").unwrap();
+    let new = NewDeployment { set_default: false, digest: "sha256:3".into(), ..at.new_deployment("d") };
+    assert_eq!(at.state.create_deployment(at.tenant, "e", new, "t").unwrap().version, 3);
+    assert_eq!(accepted(at.state.submit(at.tenant, new_job("job-3"), "t").unwrap()).version, 1);
+    assert!(matches!(
+        at.state.update_endpoint(at.tenant, "e", default(Some(9)), "t"),
+        Err(StateError::Unknown { name, .. }) if name == "d:9"
+    ));
+}
+
+#[test]
+fn numbers_of_deleted_versions_are_not_used_again() {
+    let at = fixture();
+    at.endpoint("e");
+    assert_eq!(at.deploy("e", "d", "sha256:1").version, 1);
+    at.deploy("e", "other", "sha256:2");
+    at.state.delete_deployment(at.tenant, "e", "d", "t").unwrap();
+    assert!(matches!(at.state.deployment(at.tenant, "e", "d", None), Err(StateError::Unknown { .. })));
+    assert_eq!(at.deploy("e", "d", "sha256:1").version, 2);
 }
 
 #[test]
@@ -95,7 +120,7 @@ fn what_is_in_use_is_not_removed() {
     let in_use = |result: Result<()>| matches!(result, Err(StateError::InUse { .. }));
     assert!(in_use(at.state.delete_deployment(at.tenant, "e", "new", "t")));
     let mut job = new_job("job-1");
-    job.deployment = Some("old".into());
+    job.deployment = Some(("old".into(), None));
     at.state.submit(at.tenant, job, "t").unwrap();
     assert!(in_use(at.state.delete_deployment(at.tenant, "e", "old", "t")));
     assert!(in_use(at.state.delete_endpoint(at.tenant, "e", "t")));
@@ -198,7 +223,7 @@ fn a_change_that_fails_leaves_nothing_and_its_neighbours_stay() {
     at.endpoint("e");
     let change = EndpointChange {
         description: Some("new".into()),
-        default_deployment: Some("none".into()),
+        default_deployment: Some(("none".into(), None)),
         ..Default::default()
     };
     assert!(matches!(at.state.update_endpoint(at.tenant, "e", change, "t"), Err(StateError::Unknown { .. })));

@@ -292,12 +292,15 @@ fn end(input: &[u8], delimiter: u8) -> End {
     }
 }
 
-/// The delimiter that is most often in the first line, outside quotes; a comma if none is.
+/// The delimiter that is most often in the first line that is not empty, outside quotes; a comma if none is.
 fn delimiter_of(start: &[u8]) -> u8 {
     let (mut counts, mut is_quoted) = ([(b',', 0), (b';', 0), (b'\t', 0)], false);
-    for &byte in start {
+    let mut before = b',';
+    for &byte in start.iter().skip_while(|byte| b" \r\n".contains(byte)) {
+        // A quote inside a cell is a character like others.
+        let begins = matches!(std::mem::replace(&mut before, byte), b',' | b';' | b'\t');
         match byte {
-            b'"' => is_quoted = !is_quoted,
+            b'"' if is_quoted || begins => is_quoted = !is_quoted,
             b'\n' | b'\r' if !is_quoted => break,
             _ if is_quoted => {}
             _ => counts.iter_mut().filter(|(delimiter, _)| *delimiter == byte).for_each(|(_, count)| *count += 1),
@@ -305,4 +308,19 @@ fn delimiter_of(start: &[u8]) -> u8 {
     }
     // The first of equals is the comma.
     counts.into_iter().rev().max_by_key(|(_, count)| *count).map_or(b',', |(delimiter, _)| delimiter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delimiter_is_that_of_the_first_line_which_is_not_empty() {
+        assert_eq!(delimiter_of(b"\n \r\na;b;c\n1,2,3,4,5"), b';');
+        // A quote begins only where a cell does.
+        assert_eq!(delimiter_of(b"5\" pipe;a;b\n\",,,,\"\n"), b';');
+        assert_eq!(delimiter_of(b"\"a;b;c;d\",e\n"), b',');
+        assert_eq!(delimiter_of(b"\ta\n1\t2\n"), b'\t');
+        assert_eq!(delimiter_of(b""), b',');
+    }
 }

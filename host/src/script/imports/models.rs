@@ -144,6 +144,9 @@ const MAX_MODELS: usize = 1000;
 fn collect(folder: &Path, below: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder.join(below))? {
         let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
         let path = below.join(entry.file_name());
         let kind = entry.file_type()?;
         if kind.is_dir() && depth < MAX_DEPTH {
@@ -170,7 +173,10 @@ fn inside(folder: &Path, path: &Path) -> Result<PathBuf, InferError> {
     let read = |source| InferError::Read { path: below.to_owned(), source };
     let real = joined.canonicalize().map_err(read)?;
     let root = folder.canonicalize().map_err(|source| InferError::Read { path: folder.to_owned(), source })?;
-    if real.starts_with(&root) { Ok(real) } else { Err(refuse()) }
+    let below = real.strip_prefix(&root).map_err(|_| refuse())?;
+    // What is hidden is in no digest, and was not tried.
+    let is_hidden = below.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."));
+    if is_hidden { Err(InferError::Input("a hidden file is no model".into())) } else { Ok(real) }
 }
 
 /// No operating system here opens a longer path, and no error should repeat it.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use tempfile::TempDir;
 
@@ -24,7 +25,7 @@ const MOST_TAGS: usize = 64;
 const MOST_TEXT: usize = 4096;
 
 /// What a deployment is run with, beside its YAML: where its parts lie.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Placed {
     pub(super) file: PathBuf,
     set: Vec<(String, String)>,
@@ -118,9 +119,12 @@ impl Host {
         &self,
         caller: &Caller,
         name: &str,
-        change: EndpointChange,
+        (description, tags): (Option<String>, Option<BTreeMap<String, String>>),
+        default_deployment: Option<&str>,
     ) -> Result<EndpointView, HostError> {
         caller.may(Scope::Write)?;
+        let default_deployment = default_deployment.map(names::versioned).transpose()?;
+        let change = EndpointChange { description, tags, default_deployment };
         check_words(change.description.as_deref(), change.tags.as_ref())?;
         Ok(self.state.update_endpoint(caller.tenant.id, name, change, &caller.token)?.into())
     }
@@ -149,10 +153,14 @@ impl Host {
         caller.may(Scope::Write)?;
         let endpoint = self.state.endpoint(caller.tenant.id, endpoint)?;
         let files = self.finished_upload(caller, upload)?;
-        let text = fs::read_to_string(files.join(SPEC))
-            .map_err(|e| HostError::Refused(format!("the upload's `{SPEC}` cannot be read: {e}")))?;
-        let refused = |error: SpecError| HostError::Refused(fault::chain(&error));
-        let spec = Spec::parse(&text, Path::new(SPEC)).map_err(refused)?;
+        let file = files.join(SPEC);
+        if !file.is_file() {
+            return Err(HostError::Refused(format!("the upload holds no `{SPEC}`")));
+        }
+        // Bounded, and no larger than what is read here again.
+        let plain = |error: SpecError| fault::chain(&error).replace(&format!("{}/", files.display()), "");
+        let spec = Spec::read(&file).map_err(|error| HostError::Refused(plain(error)))?;
+        let text = fs::read_to_string(&file).map_err(disk("read the deployment"))?;
         let model = match spec.registered_model() {
             None => None,
             Some((name, version)) => {
@@ -167,12 +175,24 @@ impl Host {
         };
         let (made, digest) = self.gather(caller, &files)?;
         let registered = model.as_deref().map(|digest| self.folders.model(caller.tenant.id, digest));
-        let Checked { name, script } = process::check(&self.options.program, &placed(made.path(), registered))?;
+        let Checked { name, script } = self.check(caller, &placed(made.path(), registered))?;
         let name = names::name("deployment", &name)?.to_owned();
         self.folders.place(made, &self.folders.deployment(caller.tenant.id, &digest))?;
         let new = NewDeployment { name, spec: text, digest, script, model, set_default };
         let made = self.state.create_deployment(caller.tenant.id, &endpoint.name, new, &caller.token)?;
         self.deployment(caller, &endpoint.name, &made.name, Some(made.version))
+    }
+
+    /// Checks a deployment, as many at once as jobs may run.
+    fn check(&self, caller: &Caller, placed: &Placed) -> Result<Checked, HostError> {
+        let before = self.checks.fetch_add(1, Ordering::Relaxed);
+        let checked = if before < self.options.most_jobs.max(1) {
+            process::check(&self.options.program, placed, &self.folders.of(caller.tenant.id))
+        } else {
+            Err(HostError::Busy)
+        };
+        self.checks.fetch_sub(1, Ordering::Relaxed);
+        checked
     }
 
     /// A version, or the latest.
@@ -186,7 +206,7 @@ impl Host {
         name: &str,
         version: Option<u32>,
     ) -> Result<DeploymentView, HostError> {
-        caller.may(Scope::Read).or_else(|_| caller.may(Scope::Write))?;
+        caller.may_either(Scope::Read, Scope::Write)?;
         let endpoint = self.state.endpoint(caller.tenant.id, endpoint)?;
         let deployment = self.state.deployment(caller.tenant.id, &endpoint.name, name, version)?;
         Ok(view(&endpoint, deployment))
@@ -229,7 +249,7 @@ pub(super) fn placed(folder: &Path, registered: Option<PathBuf>) -> Placed {
 
 fn view(endpoint: &Endpoint, deployment: Deployment) -> DeploymentView {
     let Deployment { name, version, spec: _, digest, script, model, created } = deployment;
-    let is_default = endpoint.default_deployment.as_ref() == Some(&name);
+    let is_default = endpoint.default_deployment.as_ref().is_some_and(|(n, v)| (n, *v) == (&name, version));
     DeploymentView { endpoint: endpoint.name.clone(), name, version, is_default, digest, script, model, created }
 }
 

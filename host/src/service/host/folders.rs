@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{FileView, HostError, disk};
 use crate::output::remove_tree;
@@ -26,6 +26,14 @@ pub(super) struct Folders {
 impl Folders {
     pub(super) fn open(data: &Path) -> Result<Self, HostError> {
         let failed = disk("make the data folder");
+        let is_anothers = data.is_dir()
+            && !data.join("state.db").exists()
+            && fs::read_dir(data).map_err(&failed)?.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lock"));
+        if is_anothers {
+            let text =
+                "the data folder holds other things than a host's\nhint: name an empty one, or one that is not there";
+            return Err(HostError::Refused(text.into()));
+        }
         make_private(data).map_err(&failed)?;
         let data = data.canonicalize().map_err(&failed)?;
         let tenants = data.join("tenants");
@@ -33,7 +41,8 @@ impl Folders {
         Ok(Self { tenants, used: Arc::default() })
     }
 
-    fn of(&self, tenant: i64) -> PathBuf {
+    /// All that is a tenant's.
+    pub(super) fn of(&self, tenant: i64) -> PathBuf {
         self.tenants.join(tenant.to_string())
     }
 
@@ -72,23 +81,53 @@ impl Folders {
         tempfile::tempdir_in(making).map_err(disk("make a folder"))
     }
 
+    /// A new file on the same file system, likewise.
+    pub(super) fn part(&self, tenant: i64) -> Result<tempfile::NamedTempFile, HostError> {
+        let making = self.of(tenant).join("making");
+        fs::create_dir_all(&making).map_err(disk("keep the file"))?;
+        tempfile::NamedTempFile::new_in(making).map_err(disk("keep the file"))
+    }
+
+    /// Makes a folder, durably.
+    pub(super) fn make(&self, folder: &Path) -> std::io::Result<()> {
+        fs::create_dir_all(folder)?;
+        sync_parents(folder, &self.tenants)
+    }
+
+    /// Everything in a folder is on the disk, and so is its name.
+    pub(super) fn sync(&self, folder: &Path) -> std::io::Result<()> {
+        sync_tree(folder)?;
+        sync_parents(folder, &self.tenants)
+    }
+
     /// Moves a filled folder into its place, durably; another that is there already has the same content.
     pub(super) fn place(&self, made: tempfile::TempDir, place: &Path) -> Result<(), HostError> {
         let failed = disk("keep the files");
         sync_tree(made.path()).map_err(&failed)?;
-        if place.is_dir() {
-            return Ok(());
-        }
         let parent = place.parent().expect("places lie in folders; this is a bug");
         fs::create_dir_all(parent).map_err(&failed)?;
-        fs::rename(made.keep(), place).map_err(&failed)?;
+        match fs::rename(made.path(), place) {
+            // The folder of its own is gone with the name.
+            Ok(()) => drop(made.keep()),
+            // Somebody was first; what was made is removed.
+            Err(_) if place.is_dir() => {}
+            Err(error) => return Err(failed(error)),
+        }
         sync_parents(parent, &self.tenants).map_err(&failed)
     }
 
-    /// Whether the tenant may keep so many bytes more; they count from now on.
+    /// Counts what a tenant has, the first time that somebody asks. Takes as long as a walk through all of it.
+    pub(super) fn count(&self, tenant: i64) {
+        if !self.used().contains_key(&tenant) {
+            let bytes = size(&self.of(tenant));
+            self.used().entry(tenant).or_insert(bytes);
+        }
+    }
+
+    /// Whether the tenant, whose bytes were counted, may keep so many more; they count from now on.
     pub(super) fn take(&self, tenant: &Tenant, bytes: u64) -> Result<(), HostError> {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = used.entry(tenant.id).or_insert_with(|| size(&self.of(tenant.id)));
+        let mut used = self.used();
+        let used = used.entry(tenant.id).or_insert(0);
         let then = used.saturating_add(bytes);
         if then > tenant.quotas.storage {
             let (have, most) = (*used, tenant.quotas.storage);
@@ -98,9 +137,23 @@ impl Folders {
         Ok(())
     }
 
-    /// Has the tenant's bytes counted again, where they changed by others than this process.
-    pub(super) fn recount(&self, tenant: i64) {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
+    /// What was taken and is not kept.
+    pub(super) fn give_back(&self, tenant: i64, bytes: u64) {
+        if let Some(used) = self.used().get_mut(&tenant) {
+            *used = used.saturating_sub(bytes);
+        }
+    }
+
+    /// What a job's process wrote counts too.
+    pub(super) fn add(&self, tenant: i64, folder: &Path) {
+        let bytes = size(folder);
+        if let Some(used) = self.used().get_mut(&tenant) {
+            *used = used.saturating_add(bytes);
+        }
+    }
+
+    fn used(&self) -> MutexGuard<'_, HashMap<i64, u64>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,8 +164,10 @@ fn plain(digest: &str) -> &str {
 
 #[cfg(unix)]
 fn make_private(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // One that was there already, too: it holds what tenants sent.
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
 }
 
 #[cfg(not(unix))]
@@ -148,7 +203,7 @@ pub(super) fn list(folder: &Path, hidden: Option<&str>) -> Result<Vec<FileView>,
 }
 
 /// Everything below is on the disk, names too.
-pub(super) fn sync_tree(folder: &Path) -> std::io::Result<()> {
+fn sync_tree(folder: &Path) -> std::io::Result<()> {
     for entry in walkdir::WalkDir::new(folder).contents_first(true) {
         let entry = entry?;
         if entry.file_type().is_file() || (cfg!(unix) && entry.file_type().is_dir()) {

@@ -18,7 +18,7 @@ const MOST_OVERRIDE: usize = 4096;
 /// Bytes of an idempotency key.
 const MOST_KEY: usize = 128;
 /// Jobs of one page.
-const MOST_PAGE: u32 = 200;
+pub const MOST_PAGE: u32 = 200;
 
 /// What an output holds that is not the caller's business.
 const HIDDEN: &str = ".scorehost";
@@ -55,15 +55,17 @@ impl Host {
         // Whoever could replace these would choose what else of the host a job reads.
         if let Some(key) = request.set.keys().find(|key| !may_replace(key)) {
             return Err(HostError::Refused(format!(
-                "`{key}` is not replaced by a job\nhint: `settings.…`, `resources.…` and `tags.…` are"
+                "`{key}` is not replaced by a job\nhint: `settings.…` but for its limits, `resources.…` and `tags.…` are"
             )));
         }
         self.input(caller, &request.input)?;
+        self.folders.count(caller.tenant.id);
+        self.folders.take(&caller.tenant, 0)?;
         let body = serde_json::to_string(request).expect("a request of plain values is JSON; this is a bug");
         let new = NewJob {
             id: new_id("job"),
             endpoint: endpoint.to_owned(),
-            deployment: request.deployment.clone(),
+            deployment: request.deployment.as_deref().map(names::versioned).transpose()?,
             input: serde_json::to_value(&request.input).expect("plain values are JSON; this is a bug"),
             overrides: request.set.clone(),
             idempotency: key.map(str::to_owned),
@@ -97,7 +99,7 @@ impl Host {
     /// # Errors
     /// If there is none.
     pub fn job(&self, caller: &Caller, name: &str) -> Result<JobView, HostError> {
-        caller.may(Scope::Read).or_else(|_| caller.may(Scope::Invoke))?;
+        caller.may_either(Scope::Read, Scope::Invoke)?;
         self.view(self.state.job(caller.tenant.id, name)?)
     }
 
@@ -169,7 +171,7 @@ impl Host {
     }
 
     fn output(&self, caller: &Caller, name: &str) -> Result<PathBuf, HostError> {
-        caller.may(Scope::Read).or_else(|_| caller.may(Scope::Invoke))?;
+        caller.may_either(Scope::Read, Scope::Invoke)?;
         let job = self.state.job(caller.tenant.id, name)?;
         if !job.status.has_ended() {
             return Err(HostError::Refused(format!(
@@ -189,6 +191,7 @@ impl Host {
             endpoint: job.endpoint,
             deployment: job.deployment,
             version: job.version,
+            digest: job.folder,
             status: job.status,
             input,
             set: job.overrides,
@@ -204,7 +207,8 @@ impl Host {
 }
 
 fn may_replace(key: &str) -> bool {
-    ["settings.", "resources.", "tags."].iter().any(|section| key.starts_with(section))
+    let may = ["settings.", "resources.", "tags."].iter().any(|section| key.starts_with(section));
+    may && !key.starts_with("settings.limits.")
 }
 
 /// A path of the host's that the operator allows.

@@ -18,9 +18,11 @@ mod views;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+pub use jobs::MOST_PAGE;
 pub use names::NameError;
 pub use tenants::{Caller, Scope};
 pub use uploads::MOST_FILE_BYTES;
@@ -66,6 +68,9 @@ pub enum HostError {
         #[source]
         source: std::io::Error,
     },
+    /// The host does as much of this as it does at once.
+    #[error("the host is checking as many deployments as it does at once")]
+    Busy,
     /// Another host has the folder.
     #[error("another process serves this folder")]
     Held,
@@ -77,6 +82,7 @@ impl HostError {
         match self {
             HostError::State(error) => error.fault(),
             HostError::Disk { .. } => Fault::Host,
+            HostError::Busy => Fault::Transient,
             HostError::Held
             | HostError::Name(_)
             | HostError::Stranger
@@ -109,6 +115,10 @@ pub struct Host {
     folders: Folders,
     options: HostOptions,
     scheduler: Scheduler,
+    /// Held while a file is put into an upload, and while one is finished.
+    sealing: Arc<Mutex<()>>,
+    /// Checks of deployments that are under way.
+    checks: AtomicUsize,
     /// Held while the host lives: two would run each job twice.
     _lock: File,
 }
@@ -121,12 +131,30 @@ impl Host {
     /// If the folder is another host's, or cannot be used.
     pub fn open(options: HostOptions) -> Result<(Self, Option<String>), HostError> {
         let folders = Folders::open(&options.data)?;
+        let data = options.data.canonicalize().map_err(disk("use the data folder"))?;
+        if let Some(input) = options.allowed_inputs.iter().find(|i| i.starts_with(&data) || data.starts_with(i)) {
+            return Err(HostError::Refused(format!(
+                "inputs cannot be allowed below `{}`, where what the host keeps of all tenants lies too",
+                input.display()
+            )));
+        }
         let lock = hold(&options.data)?;
         let state = Arc::new(State::open(&options.data.join("state.db"))?);
         let token = tenants::first_token(&state)?;
         folders.remove_leavings()?;
         let scheduler = Scheduler::start(Arc::clone(&state), folders.clone(), &options)?;
-        Ok((Self { state, folders, options, scheduler, _lock: lock }, token))
+        Ok((
+            Self {
+                state,
+                folders,
+                options,
+                scheduler,
+                sealing: Arc::default(),
+                checks: AtomicUsize::new(0),
+                _lock: lock,
+            },
+            token,
+        ))
     }
 
     /// Stops every job's process; the jobs go on when the host is opened again.

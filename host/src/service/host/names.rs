@@ -18,9 +18,12 @@ pub enum NameError {
         /// What was given, cut.
         name: String,
     },
+    /// No number.
+    #[error("`{0}` is no version\nhint: `NAME:NUMBER`, or `NAME` for the latest")]
+    Version(String),
     /// It could leave its folder.
     #[error(
-        "`{0}` is no path of a file below a folder\nhint: parts with `/` between, none of them `..`, at most {MOST_PATH} bytes"
+        "`{0}` is no path of a file below a folder\nhint: parts with `/` between, none of them hidden or `..`, at most {MOST_PATH} bytes"
     )]
     Path(String),
 }
@@ -35,11 +38,23 @@ pub(super) fn name<'a>(what: &'static str, name: &'a str) -> Result<&'a str, Nam
     if fits { Ok(name) } else { Err(NameError::Name { what, name: shown(name) }) }
 }
 
+/// A deployment's name, perhaps with `:` and a version behind it.
+pub(super) fn versioned(text: &str) -> Result<(String, Option<u32>), NameError> {
+    let (before, version) = match text.split_once(':') {
+        None => (text, None),
+        Some((before, number)) => {
+            let wrong = |_| NameError::Version(shown(number));
+            (before, Some(number.parse().map_err(wrong)?))
+        }
+    };
+    Ok((name("deployment", before)?.to_owned(), version))
+}
+
 /// Checks the path of a file that is to lie below a folder.
 pub(super) fn path(path: &str) -> Result<PathBuf, NameError> {
     let parts = || Path::new(path).components();
     let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_));
-    // A hidden folder `.scorehost` is an output's own.
+    // What is hidden is scored by no job and in no digest.
     let fits = !path.is_empty()
         && path.len() <= MOST_PATH
         && !path.ends_with('/')
@@ -47,7 +62,7 @@ pub(super) fn path(path: &str) -> Result<PathBuf, NameError> {
         && !path.contains('\\')
         && !path.contains('\0')
         && parts().all(is_plain)
-        && !path.split('/').any(|part| part == "." || part == ".scorehost" || part.len() > 255);
+        && !path.split('/').any(|part| part.starts_with('.') || part.len() > 255);
     if fits { Ok(PathBuf::from(path)) } else { Err(NameError::Path(shown(path))) }
 }
 
@@ -72,12 +87,25 @@ mod tests {
 
     #[test]
     fn paths_stay_below_their_folder() {
-        for good in ["a.jpg", "a/b c/ü.png", ".hidden", "a..b"] {
+        for good in ["a.jpg", "a/b c/ü.png", "a..b"] {
             assert_eq!(path(good), Ok(PathBuf::from(good)), "{good}");
         }
-        for bad in
-            ["", "/a", "a/", "..", "a/../b", "./a", "a/./b", "a//b", "a\\b", "a\0b", ".scorehost/x", &"a/".repeat(600)]
-        {
+        for bad in [
+            "",
+            "/a",
+            "a/",
+            "..",
+            "a/../b",
+            "./a",
+            "a/./b",
+            "a//b",
+            "a\\b",
+            "a\0b",
+            ".scorehost/x",
+            ".hidden",
+            "a/.b/c",
+            &"a/".repeat(600),
+        ] {
             assert!(path(bad).is_err(), "{bad:?}");
         }
         assert!(path(&"a".repeat(256)).is_err());

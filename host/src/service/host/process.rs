@@ -2,10 +2,12 @@
 //! not in the host's own process.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
@@ -17,6 +19,10 @@ const MOST_WORDS: usize = 20;
 /// What is read of one line, and of the facts that `check` prints.
 const MOST_LINE: u64 = 64 << 10;
 const MOST_FACTS: u64 = 4 << 20;
+
+/// How long a check may take: its parts, compiling and a model's first opening, have limits of their own below this.
+const CHECK: Duration = Duration::from_secs(600);
+const POLL: Duration = Duration::from_millis(5);
 
 /// What is known of a deployment that was checked.
 #[derive(Debug)]
@@ -36,26 +42,46 @@ struct ScriptFacts {
     digest: String,
 }
 
-/// Checks a deployment as `scorehost check` does.
-pub(super) fn check(program: &Path, placed: &Placed) -> Result<Checked, HostError> {
-    let mut command = Command::new(program);
-    command.arg("check").arg(&placed.file).arg("--json");
-    command.args(placed.arguments());
+/// Checks a deployment as `scorehost check` does; `tenant` is the folder of all that is the tenant's.
+pub(super) fn check(program: &Path, placed: &Placed, tenant: &Path) -> Result<Checked, HostError> {
     let failed = disk("check the deployment");
-    let output = command.stdin(Stdio::null()).output().map_err(&failed)?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let (mut stdout, mut stderr) = (tempfile::tempfile().map_err(&failed)?, tempfile::tempfile().map_err(&failed)?);
+    let mut command = Command::new(program);
+    command.arg("check").arg(&placed.file).arg("--json").args(placed.arguments()).stdin(Stdio::null());
+    command.stdout(stdout.try_clone().map_err(&failed)?).stderr(stderr.try_clone().map_err(&failed)?);
+    let mut child = command.spawn().map_err(&failed)?;
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(&failed)? {
+            break status;
+        }
+        if began.elapsed() > CHECK {
+            // It may have ended by itself just now.
+            let _ = child.kill();
+            child.wait().map_err(&failed)?;
+            return Err(HostError::Refused(format!("the deployment was not checked within {} s", CHECK.as_secs())));
+        }
+        std::thread::sleep(POLL);
+    };
+    let read = |file: &mut File| -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        file.rewind()?;
+        file.take(MOST_FACTS).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    if !status.success() {
+        let said = String::from_utf8_lossy(&read(&mut stderr).map_err(&failed)?).into_owned();
         let said = said.trim().strip_prefix("error: ").unwrap_or(said.trim());
-        return Err(HostError::Refused(without_folders(said, placed, None)));
+        return Err(HostError::Refused(without_folders(said, placed, tenant)));
     }
-    let facts: Facts = serde_json::from_reader(output.stdout.as_slice().take(MOST_FACTS))
-        .map_err(|e| failed(std::io::Error::other(e)))?;
+    let facts: Facts =
+        serde_json::from_slice(&read(&mut stdout).map_err(&failed)?).map_err(|e| failed(std::io::Error::other(e)))?;
     Ok(Checked { name: facts.name, script: facts.script.map(|script| script.digest) })
 }
 
-/// A message without where the host keeps what it is about.
-pub(super) fn without_folders(text: &str, placed: &Placed, job: Option<&Path>) -> String {
-    let folders = placed.within.iter().map(PathBuf::as_path).chain(job);
+/// A message without where the host keeps what it is about: the deployment's parts, and what else is the tenant's.
+pub(super) fn without_folders(text: &str, placed: &Placed, tenant: &Path) -> String {
+    let folders = placed.within.iter().map(PathBuf::as_path).chain([tenant]);
     let mut text = text.to_owned();
     for folder in folders.filter(|folder| folder.is_absolute()) {
         let folder = folder.display().to_string();
@@ -74,7 +100,7 @@ pub(super) struct JobProcess {
 }
 
 /// How a job's process ended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ProcessEnd {
     pub(super) code: Option<i32>,
     pub(super) status: String,
@@ -86,14 +112,14 @@ impl JobProcess {
     pub(super) fn start(
         program: &Path,
         placed: &Placed,
-        overrides: impl Iterator<Item = (String, String)>,
+        (name, overrides): (&str, impl Iterator<Item = (String, String)>),
         input: &Path,
         output: &Path,
         lock: &Path,
     ) -> std::io::Result<Self> {
         let mut command = Command::new(program);
         command.arg("run").arg("--file").arg(&placed.file).arg("--input").arg(input).arg("--output").arg(output);
-        command.arg("--follow").arg(lock);
+        command.arg("--follow").arg(lock).arg("--name").arg(name);
         command.args(placed.arguments());
         for (key, value) in overrides {
             command.arg("--set").arg(format!("{key}={value}"));

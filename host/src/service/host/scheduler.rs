@@ -21,7 +21,7 @@ use crate::fault;
 use crate::state::{Ended, Job, JobStatus, State, StateError};
 
 /// Processes that may die under one job: a machine that is short of memory for a while is no fault of a job.
-const MOST_STARTS: u32 = 3;
+const MOST_DEATHS: u32 = 3;
 /// How often processes are looked at.
 const POLL: Duration = Duration::from_millis(20);
 /// How long a process may take to stop by itself.
@@ -50,6 +50,17 @@ struct Running {
     weight: u32,
     /// When it was asked to stop.
     stopping: Option<Instant>,
+    /// How it ended, until that is written.
+    end: Option<ProcessEnd>,
+}
+
+/// A job whose process has ended.
+struct Gone {
+    job: Job,
+    weight: u32,
+    placed: Placed,
+    output: PathBuf,
+    end: ProcessEnd,
 }
 
 /// What the thread works with.
@@ -189,25 +200,36 @@ impl Turn {
         let placed = self.placed(&job);
         let folder = self.folders.job(job.tenant, &job.id);
         let output = folder.join("output");
-        if job.cancel || !self.state.begin(&job.id)? {
-            return self.end(&job, JobStatus::Canceled, None, None);
+        if job.cancel && job.status == JobStatus::Running {
+            // It was stopping when the host ended.
+            return match finished(&output) {
+                Some(record) => self.end(&job, JobStatus::Completed, Some(record), None),
+                None => self.end(&job, JobStatus::Canceled, None, None),
+            };
+        }
+        if !self.state.begin(&job.id)? {
+            // Canceled meanwhile.
+            return Ok(());
         }
         let started = self.input(&job).map_err(std::io::Error::other).and_then(|input| {
-            std::fs::create_dir_all(&folder)?;
-            let overrides = job.overrides.clone().into_iter();
-            JobProcess::start(&self.program, &placed, overrides, &input, &output, &folder.join("lock"))
+            self.folders.make(&folder)?;
+            let wishes = (job.id.as_str(), job.overrides.clone().into_iter());
+            JobProcess::start(&self.program, &placed, wishes, &input, &output, &folder.join("lock"))
         });
-        match started {
-            Ok(process) => {
-                let id = job.id.clone();
-                self.shared.running().insert(
-                    id,
-                    Running { job, weight, placed, output, process, began: Instant::now(), stopping: None },
-                );
-                Ok(())
-            }
-            Err(error) => self.end(&job, JobStatus::Failed, None, Some(format!("it cannot be begun: {error}"))),
+        let process = match started {
+            Ok(process) => process,
+            Err(error) => return self.end(&job, JobStatus::Failed, None, Some(format!("it cannot be begun: {error}"))),
+        };
+        let (id, tenant) = (job.id.clone(), job.tenant);
+        let one = Running { job, weight, placed, output, process, began: Instant::now(), stopping: None, end: None };
+        self.shared.running().insert(id.clone(), one);
+        // A wish to stop that came before it could be found there.
+        if self.state.job(tenant, &id)?.cancel
+            && let Some(one) = self.shared.running().get_mut(&id)
+        {
+            one.stop();
         }
+        Ok(())
     }
 
     fn placed(&self, job: &Job) -> Placed {
@@ -223,61 +245,72 @@ impl Turn {
         }
     }
 
-    /// Looks after the processes that have ended.
+    /// Looks after the processes that have ended. One stays in the list until its end is written: if that fails, it is
+    /// tried again.
     fn reap(&self, is_closing: bool, turns: &mut Turns) -> Result<(), HostError> {
         let mut ended = Vec::new();
-        {
-            let mut running = self.shared.running();
-            for (id, one) in running.iter_mut() {
-                if one.stopping.is_some_and(|since| since.elapsed() > PATIENCE) {
-                    one.process.kill();
-                }
-                if let Some(end) = one.process.ended().map_err(disk("wait for a process"))? {
-                    ended.push((id.clone(), end));
-                }
+        for (id, one) in self.shared.running().iter_mut() {
+            if one.stopping.is_some_and(|since| since.elapsed() > PATIENCE) {
+                one.process.kill();
+            }
+            if one.end.is_none()
+                && let Some(end) = one.process.ended().map_err(disk("wait for a process"))?
+            {
+                self.folders.add(one.job.tenant, &one.output);
+                turns.used(one.job.tenant, one.weight, one.began.elapsed());
+                one.end = Some(end);
+            }
+            if let Some(end) = &one.end {
+                let (job, weight) = (one.job.clone(), one.weight);
+                ended.push((
+                    id.clone(),
+                    Gone { job, weight, placed: one.placed.clone(), output: one.output.clone(), end: end.clone() },
+                ));
             }
         }
-        for (id, end) in ended {
-            let Some(one) = self.shared.running().remove(&id) else { continue };
-            self.folders.recount(one.job.tenant);
-            turns.used(one.job.tenant, one.weight, one.began.elapsed());
+        for (id, gone) in ended {
+            let again = self.settle(&gone, is_closing)?;
+            self.shared.running().remove(&id);
             self.shared.work.store(true, Ordering::Release);
-            self.settle(&one, &end, is_closing)?;
+            if again {
+                self.begin(self.state.job(gone.job.tenant, &id)?, gone.weight)?;
+            }
         }
         Ok(())
     }
 
-    fn settle(&self, one: &Running, end: &ProcessEnd, is_closing: bool) -> Result<(), HostError> {
-        if let Some(ended) = finished(&one.output) {
-            return self.finish(&one.job, ended);
+    /// Writes a job's end, or tells that it is to begin again.
+    fn settle(&self, gone: &Gone, is_closing: bool) -> Result<bool, HostError> {
+        let Gone { placed, output, end, .. } = gone;
+        if let Some(record) = finished(output) {
+            self.end(&gone.job, JobStatus::Completed, Some(record), None)?;
+            return Ok(false);
         }
-        let job = self.state.job(one.job.tenant, &one.job.id)?;
+        let job = self.state.job(gone.job.tenant, &gone.job.id)?;
         if job.cancel {
-            return self.end(&job, JobStatus::Canceled, record(&one.output), None);
+            self.end(&job, JobStatus::Canceled, record(output), None)?;
+            return Ok(false);
         }
         // It goes on when the host is opened again.
         if is_closing {
-            return Ok(());
+            return Ok(false);
         }
-        let said = without_folders(end.words.trim(), &one.placed, one.output.parent());
-        match end.code {
-            // The command's own codes: it ended in words.
-            Some(1 | 2) => {
-                let said = said.strip_prefix("error: ").unwrap_or(&said).to_owned();
-                let record = record(&one.output);
-                let told = record.as_ref().and_then(|record| record["error"].as_str()).map(str::to_owned);
-                self.end(&job, JobStatus::Failed, record, Some(told.unwrap_or(said)))
-            }
-            _ if job.starts < MOST_STARTS => self.begin(job, one.weight),
-            _ => {
-                let error = format!("its process ended {} times, at last with {}: {said}", job.starts, end.status);
-                self.end(&job, JobStatus::Failed, record(&one.output), Some(error))
-            }
+        let plain = |text: &str| without_folders(text.trim(), placed, &self.folders.of(job.tenant));
+        // The command's own codes: it ended in words.
+        if let Some(1 | 2) = end.code {
+            let record = record(output);
+            let told = record.as_ref().and_then(|record| record["error"].as_str()).map(plain);
+            let said = plain(end.words.trim().strip_prefix("error: ").unwrap_or(&end.words));
+            self.end(&job, JobStatus::Failed, record, Some(told.unwrap_or(said)))?;
+            return Ok(false);
         }
-    }
-
-    fn finish(&self, job: &Job, record: Value) -> Result<(), HostError> {
-        self.end(job, JobStatus::Completed, Some(record), None)
+        let deaths = self.state.died(&job.id)?;
+        if deaths < MOST_DEATHS {
+            return Ok(true);
+        }
+        let error = format!("its process died {deaths} times, at last with {}: {}", end.status, plain(&end.words));
+        self.end(&job, JobStatus::Failed, record(output), Some(error))?;
+        Ok(false)
     }
 
     fn end(&self, job: &Job, status: JobStatus, record: Option<Value>, error: Option<String>) -> Result<(), HostError> {
@@ -293,5 +326,5 @@ fn record(output: &std::path::Path) -> Option<Value> {
 
 /// What `job.json` says of a job that is complete.
 fn finished(output: &std::path::Path) -> Option<Value> {
-    record(output).filter(|record| record["state"] == "Completed" && !output.join(".scorehost").exists())
+    record(output).filter(|record| record["state"] == "Completed")
 }

@@ -21,6 +21,9 @@ const FIRST: &str = "default";
 /// Longer ones are nobody's.
 const MOST_TOKEN: usize = 128;
 
+/// How long a token may live that has an end.
+const MOST_LIFETIME: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
 /// What a token may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -77,6 +80,12 @@ impl Caller {
     /// The tenant's name.
     pub fn tenant(&self) -> &str {
         &self.tenant.name
+    }
+
+    /// # Errors
+    /// If the token lacks both; it names the first.
+    pub(super) fn may_either(&self, first: Scope, second: Scope) -> Result<(), HostError> {
+        self.may(first).or_else(|lacking| self.may(second).map_err(|_| lacking))
     }
 
     /// # Errors
@@ -145,6 +154,9 @@ impl Host {
         if !(1..=1000).contains(&weight) {
             return Err(HostError::Refused(format!("the weight {weight} is not in 1 to 1000")));
         }
+        if i64::try_from(quotas.storage).is_err() {
+            return Err(HostError::Refused("the quota of storage is over eight exbibytes".into()));
+        }
         let name = names::name("tenant", name)?;
         Ok(self.state.create_tenant(name, weight, quotas, Some((caller.tenant.id, &caller.token)))?.into())
     }
@@ -181,8 +193,10 @@ impl Host {
         let tenant = tenant.map_or_else(|| Ok(caller.tenant.clone()), |name| self.state.tenant(name))?;
         let expires = lifetime
             .map(|lifetime| {
-                let end = SystemTime::now().checked_add(lifetime);
-                let end = end.ok_or_else(|| HostError::Refused("the token would live too long".into()))?;
+                if lifetime > MOST_LIFETIME {
+                    return Err(HostError::Refused("the token would live for more than ten years".into()));
+                }
+                let end = SystemTime::now() + lifetime;
                 Ok::<_, HostError>(humantime::format_rfc3339_millis(end).to_string())
             })
             .transpose()?;

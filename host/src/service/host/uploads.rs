@@ -2,10 +2,11 @@
 //! the files that are missing.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::folders::{Folders, list, sync_tree};
+use super::folders::{Folders, list};
 use super::{Caller, Host, HostError, Scope, UploadView, disk, names};
 use crate::state::{StateError, Tenant};
 
@@ -16,13 +17,20 @@ pub const MOST_FILE_BYTES: u64 = 4 << 30;
 const FINISHED: &str = "finished";
 const FILES: &str = "files";
 
+/// What a file counts for beside its bytes: names take room too.
+const ENTRY: u64 = 4096;
+
 /// A file that is being sent. It is nowhere until [`UploadFile::finish`].
 pub struct UploadFile {
-    part: tempfile::NamedTempFile,
+    part: Option<tempfile::NamedTempFile>,
+    /// The upload's folder, and the file's place in it.
+    upload: PathBuf,
     place: PathBuf,
     bytes: u64,
+    taken: u64,
     folders: Folders,
     tenant: Tenant,
+    sealing: Arc<Mutex<()>>,
 }
 
 impl UploadFile {
@@ -36,20 +44,42 @@ impl UploadFile {
             return Err(HostError::Refused(format!("a file of more than {MOST_FILE_BYTES} bytes is not taken")));
         }
         self.folders.take(&self.tenant, bytes.len() as u64)?;
-        self.part.write_all(bytes).map_err(disk("keep the file"))
+        self.taken += bytes.len() as u64;
+        let part = self.part.as_mut().expect("it is taken at the end only; this is a bug");
+        part.write_all(bytes).map_err(disk("keep the file"))
     }
 
     /// Puts the file in its place, in the stead of one that is there.
     ///
     /// # Errors
-    /// The disk's.
-    pub fn finish(self) -> Result<(), HostError> {
+    /// If the upload was finished meanwhile, a folder is in its place, or the disk refuses.
+    pub fn finish(mut self) -> Result<(), HostError> {
         let failed = disk("keep the file");
-        self.part.as_file().sync_all().map_err(&failed)?;
+        let part = self.part.take().expect("it is taken here only; this is a bug");
+        part.as_file().sync_all().map_err(&failed)?;
+        let _sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.upload.join(FINISHED).exists() {
+            return Err(HostError::Refused("the upload is finished".into()));
+        }
+        let in_the_way =
+            || HostError::Refused("a file is where the path needs a folder, or a folder where it needs a file".into());
+        let refused = |error: std::io::Error| match error.kind() {
+            ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => in_the_way(),
+            _ => failed(error),
+        };
         let parent = self.place.parent().expect("files lie in folders; this is a bug");
-        fs::create_dir_all(parent).map_err(&failed)?;
-        self.part.persist(&self.place).map_err(|e| failed(e.error))?;
+        fs::create_dir_all(parent).map_err(refused)?;
+        let before = self.place.metadata().map_or(0, |facts| facts.len() + ENTRY);
+        part.persist(&self.place).map_err(|e| refused(e.error))?;
+        self.taken = before;
         Ok(())
+    }
+}
+
+impl Drop for UploadFile {
+    /// What is not kept does not count, nor what was replaced.
+    fn drop(&mut self) {
+        self.folders.give_back(self.tenant.id, self.taken);
     }
 }
 
@@ -59,7 +89,7 @@ impl Host {
     /// # Errors
     /// If the caller may not, or the disk refuses.
     pub fn begin_upload(&self, caller: &Caller) -> Result<UploadView, HostError> {
-        caller.may(Scope::Invoke).or_else(|_| caller.may(Scope::Write))?;
+        caller.may_either(Scope::Invoke, Scope::Write)?;
         let id = super::jobs::new_id("upload");
         let files = self.folders.upload(caller.tenant.id, &id).join(FILES);
         fs::create_dir_all(files).map_err(disk("begin the upload"))?;
@@ -80,14 +110,27 @@ impl Host {
     /// # Errors
     /// If the caller may not, the path leaves the folder, or there is no such upload that is not finished.
     pub fn put_file(&self, caller: &Caller, id: &str, path: &str) -> Result<UploadFile, HostError> {
-        caller.may(Scope::Invoke).or_else(|_| caller.may(Scope::Write))?;
+        caller.may_either(Scope::Invoke, Scope::Write)?;
         let folder = self.upload_folder(caller, id)?;
         if folder.join(FINISHED).exists() {
             return Err(HostError::Refused(format!("the upload `{id}` is finished")));
         }
         let place = folder.join(FILES).join(names::path(path)?);
-        let part = tempfile::NamedTempFile::new_in(&folder).map_err(disk("keep the file"))?;
-        Ok(UploadFile { part, place, bytes: 0, folders: self.folders.clone(), tenant: caller.tenant.clone() })
+        self.folders.count(caller.tenant.id);
+        self.folders.take(&caller.tenant, ENTRY)?;
+        let mut file = UploadFile {
+            part: None,
+            upload: folder,
+            place,
+            bytes: 0,
+            taken: ENTRY,
+            folders: self.folders.clone(),
+            tenant: caller.tenant.clone(),
+            sealing: Arc::clone(&self.sealing),
+        };
+        // On the same disk, and where what was left over is removed.
+        file.part = Some(self.folders.part(caller.tenant.id)?);
+        Ok(file)
     }
 
     /// What is there of an upload.
@@ -95,7 +138,7 @@ impl Host {
     /// # Errors
     /// If there is none.
     pub fn upload(&self, caller: &Caller, id: &str) -> Result<UploadView, HostError> {
-        caller.may(Scope::Invoke).or_else(|_| caller.may(Scope::Write))?;
+        caller.may_either(Scope::Invoke, Scope::Write)?;
         let folder = self.upload_folder(caller, id)?;
         let finished = folder.join(FINISHED).exists();
         Ok(UploadView { id: id.to_owned(), finished, files: list(&folder.join(FILES), None)? })
@@ -106,17 +149,16 @@ impl Host {
     /// # Errors
     /// If there is none, or the disk refuses.
     pub fn finish_upload(&self, caller: &Caller, id: &str) -> Result<UploadView, HostError> {
-        caller.may(Scope::Invoke).or_else(|_| caller.may(Scope::Write))?;
+        caller.may_either(Scope::Invoke, Scope::Write)?;
         let folder = self.upload_folder(caller, id)?;
         let failed = disk("finish the upload");
-        if !folder.join(FINISHED).exists() {
-            sync_tree(&folder.join(FILES)).map_err(&failed)?;
-            File::create(folder.join(FINISHED)).and_then(|mark| mark.sync_all()).map_err(&failed)?;
-            sync_tree(&folder).map_err(&failed)?;
-            let parent = folder.parent().expect("uploads lie in a folder; this is a bug");
-            #[cfg(unix)]
-            File::open(parent).and_then(|folder| folder.sync_all()).map_err(&failed)?;
+        {
+            // No file is put in its place beside this.
+            let _sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+            File::create(folder.join(FINISHED)).map_err(&failed)?;
         }
+        // Again, too, where it was finished before: perhaps nobody lived to see that on the disk.
+        self.folders.sync(&folder).map_err(&failed)?;
         self.upload(caller, id)
     }
 

@@ -108,6 +108,8 @@ pub struct EndpointView {
 pub struct DefaultsView {
     /// The deployment that answers.
     pub deployment_name: Option<String>,
+    /// Which version of it.
+    pub deployment_version: Option<u32>,
 }
 
 /// A version of a deployment.
@@ -185,6 +187,8 @@ pub struct JobView {
     pub deployment: String,
     /// That one's version.
     pub version: u32,
+    /// That one's digest.
+    pub digest: String,
     /// Where it is.
     pub status: JobStatus,
     /// Whether it was asked to stop.
@@ -249,7 +253,8 @@ impl From<state::Model> for ModelView {
 impl From<state::Endpoint> for EndpointView {
     fn from(endpoint: state::Endpoint) -> Self {
         let state::Endpoint { id: _, name, description, tags, default_deployment, created, updated } = endpoint;
-        let defaults = DefaultsView { deployment_name: default_deployment };
+        let (deployment_name, deployment_version) = default_deployment.unzip();
+        let defaults = DefaultsView { deployment_name, deployment_version };
         Self { name, description, tags, defaults, created, updated }
     }
 }

@@ -18,7 +18,7 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use self::pages::{Budget, Pages};
 use self::values::{Conversion, Decoded};
 use super::source::Source;
-use super::{Field, TableError, check_names};
+use super::{Field, Kind, TableError, check_names};
 use crate::row::Column;
 
 /// The largest footer: ten thousand columns, or a hundred row groups of a thousand, take a few of these.
@@ -94,8 +94,10 @@ impl ParquetReader {
         }
         check_names(fields.iter().map(|field| field.name.as_str()))?;
         let largest = check_groups(&meta, fields.len())?;
-        // Twice, since dictionaries are larger once they are decoded; what the footer says is only a bound to hold it to.
-        let memory = usize::try_from(largest).unwrap_or(usize::MAX).saturating_mul(2).clamp(MIN_PAGES, MAX_PAGES);
+        // More than once, since dictionaries are larger when they are decoded, those of short texts by far; what the
+        // footer says is only a bound to hold it to.
+        let times = if fields.iter().any(|field| field.kind == Kind::Text) { 6 } else { 2 };
+        let memory = usize::try_from(largest).unwrap_or(usize::MAX).saturating_mul(times).clamp(MIN_PAGES, MAX_PAGES);
         let budget = Budget::new(memory);
         let source = Arc::new(source);
         let (next_group, group, row) = (0, Group::default(), 0);
