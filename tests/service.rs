@@ -562,6 +562,30 @@ fn a_job_whose_process_is_killed_goes_on_and_gives_up_the_third_time() {
 }
 
 #[test]
+fn an_end_that_cannot_be_written_at_first_is_written_later() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let server = server(&place, &["--jobs", "1"]);
+    server.deploy("score-by-file", "  mini_batch_size: 1\n");
+    let upload = many_pictures(&server, 40);
+    let name = server.submit(&json!({ "upload": upload }));
+    let began = Instant::now();
+    while server.job(&name)["status"] != "Running" {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // Somebody else writes for longer than the host waits for that.
+    let other = rusqlite::Connection::open(place.at("data/state.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(server.job(&name)["status"], "Running");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(server.ended(&name)["status"], "Completed");
+}
+
+#[test]
 fn a_tenant_keeps_no_more_than_its_storage() {
     if scripts().is_none() {
         return;

@@ -204,7 +204,8 @@ mod tests {
 
     fn job() -> JobView {
         let text = json!({
-            "name": "job-1", "endpoint": "e", "deployment": "d", "version": 1, "status": "Running", "canceling": false,
+            "name": "job-1", "endpoint": "e", "deployment": "d", "version": 1, "digest": "sha256:0",
+            "status": "Running", "canceling": false,
             "input": InputSpec::Path("/in".into()), "set": {}, "progress": null, "error": null, "record": null,
             "starts": 1, "created": "2026", "started": null, "ended": null,
         });

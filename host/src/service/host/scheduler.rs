@@ -24,6 +24,8 @@ use crate::state::{Ended, Job, JobStatus, State, StateError};
 const MOST_DEATHS: u32 = 3;
 /// How often processes are looked at.
 const POLL: Duration = Duration::from_millis(20);
+/// After something failed that is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long a process may take to stop by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -156,6 +158,8 @@ impl Turn {
             }
             if let Err(error) = self.reap(is_closing, &mut turns) {
                 eprintln!("error: {}", fault::chain(&error));
+                // Tried again, such as when a full disk has room again; not so often that the log fills it.
+                std::thread::sleep(PAUSE);
             }
             if is_closing && self.shared.running().is_empty() {
                 return;
@@ -165,9 +169,8 @@ impl Turn {
                 && let Err(error) = self.fill(&mut turns)
             {
                 eprintln!("error: {}", fault::chain(&error));
-                // Tried again, but not at once.
                 self.shared.work.store(true, Ordering::Release);
-                std::thread::sleep(POLL * 10);
+                std::thread::sleep(PAUSE);
             }
             let running = self.shared.running();
             let wait = if running.is_empty() { Duration::from_secs(1) } else { POLL };
