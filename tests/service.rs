@@ -293,11 +293,13 @@ fn the_walk_through_of_azure_works_command_for_command() {
     typed("deployment create --file by-batch.yml");
     // Tried by name first, then made the default, then taken back.
     let job = typed(&format!(
-        "endpoint invoke -n shapes-batch -i {pictures} -d by-batch --set settings.mini_batch_size=7 -o name"
+        "endpoint invoke -n shapes-batch -i {pictures} -d by-batch:1 --set settings.mini_batch_size=7 -o name"
     ));
     typed(&format!("job stream --name {job}"));
     typed("endpoint update --name shapes-batch --set defaults.deployment_name=by-batch");
     typed("endpoint update --name shapes-batch --set defaults.deployment_name=by-file");
+    let shown = typed("endpoint show --name shapes-batch");
+    assert!(shown.lines().any(|line| line.split_whitespace().eq(["default", "deployment", "by-file:1"])), "{shown}");
     let listed = typed("deployment list -e shapes-batch -o name");
     assert_eq!(listed, "by-batch\nby-file");
     assert_eq!(typed("job list -o name").lines().count(), 2);

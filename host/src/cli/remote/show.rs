@@ -162,9 +162,13 @@ impl Shown for EndpointView {
 
     fn facts(&self) -> Facts {
         let tags: Vec<String> = self.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let defaults = &self.defaults;
+        let default = defaults.deployment_name.as_ref().zip(defaults.deployment_version);
+        // As it is written to make it the default again.
+        let default = default.map(|(name, version)| format!("{name}:{version}"));
         vec![
             ("name", self.name.clone()),
-            ("default deployment", text(self.defaults.deployment_name.as_ref())),
+            ("default deployment", text(default.as_ref())),
             ("description", self.description.clone()),
             ("tags", tags.join(", ")),
             ("created", self.created.clone()),

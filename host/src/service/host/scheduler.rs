@@ -259,7 +259,6 @@ impl Turn {
             if one.end.is_none()
                 && let Some(end) = one.process.ended().map_err(disk("wait for a process"))?
             {
-                self.folders.add(one.job.tenant, &one.output);
                 turns.used(one.job.tenant, one.weight, one.began.elapsed());
                 one.end = Some(end);
             }
@@ -273,6 +272,10 @@ impl Turn {
         }
         for (id, gone) in ended {
             let again = self.settle(&gone, is_closing)?;
+            // Not above: a walk through an output is no work to do while everybody waits for the list.
+            if !again {
+                self.folders.add(gone.job.tenant, &gone.output);
+            }
             self.shared.running().remove(&id);
             self.shared.work.store(true, Ordering::Release);
             if again {
