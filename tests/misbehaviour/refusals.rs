@@ -17,7 +17,7 @@ fn refused(place: &Place, name: &str, message: &str) {
     // Plain words, not a compiler's pages.
     assert!(ran.stderr.len() < 4000 && !ran.stderr.contains("panicked"), "{name}: {}", ran.stderr);
     assert!(!place.at("output").exists(), "{name}");
-    assert!(began.elapsed().as_secs() < 30, "{name}");
+    assert!(began.elapsed().as_secs() < 60, "{name}");
 }
 
 #[test]

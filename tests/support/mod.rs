@@ -269,6 +269,12 @@ impl Ran {
         serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}\n{}", self.stderr))
     }
 
+    /// How long the job took by its own record, in seconds; compiling its script is no part of that.
+    #[track_caller]
+    pub(crate) fn seconds(&self) -> f64 {
+        self.record()["seconds"].as_f64().expect("a record tells its seconds")
+    }
+
     #[track_caller]
     pub(crate) fn predictions(&self) -> String {
         self.file("predictions.csv")
