@@ -8,7 +8,7 @@ use clap::Args;
 use scorehost::confine::Confine;
 use scorehost::job::End;
 use scorehost::output::Existing;
-use scorehost::service::{RunRequest, Source};
+use scorehost::service::{Input, RunRequest, Source};
 
 use super::gallery::{self, Row};
 use super::run::{code_of, print_summary, shown, watched};
@@ -36,7 +36,7 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<u8> {
     let request = RunRequest {
         source: Source { file: demo.join("deployment.yml"), ..Source::default() },
         name: None,
-        input: demo.join("pictures"),
+        input: Input::Path(demo.join("pictures")),
         output: args.output.clone().unwrap_or_else(|| checkout.join("target").join("demo")),
         device: Some(args.device.into()),
         named: args.named.named(),
@@ -50,7 +50,7 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<u8> {
     if outcome.end == End::Completed {
         print_rows(&gallery::read_rows(&request.output, &outcome.record, &labels)?);
         print_summary(&outcome.record, &request.output);
-        let report = gallery::write(&request.output, &request.input, &outcome.record, &labels)?;
+        let report = gallery::write(&request.output, &demo.join("pictures"), &outcome.record, &labels)?;
         say!("report: {}", shown(&report));
     } else {
         print_summary(&outcome.record, &request.output);

@@ -10,7 +10,7 @@ use anyhow::Context;
 use scorehost::job::Control;
 use scorehost::output::{self, Begun, Existing};
 use scorehost::service::host::ProgressView;
-use scorehost::service::{self, Event, Outcome, RunRequest};
+use scorehost::service::{self, Event, Input, Outcome, RunRequest};
 
 use super::{FAILED, say};
 
@@ -36,7 +36,7 @@ pub(crate) fn follow(mut request: RunRequest, lock: &Path) -> anyhow::Result<Opt
     let mut told: Option<Instant> = None;
     let outcome = service::run(&request, &control, &mut |event| match event {
         // Not earlier: its thread would be outside.
-        Event::Confined(_) => listening = stop_with_stdin(&control),
+        Event::Confined(_) => listening = stop_with_stdin(&control, &request.input),
         Event::Started { progress, .. } => say!("{}", serde_json::json!(ProgressView::from(progress))),
         Event::Progress(progress) => {
             if told.is_none_or(|told| told.elapsed() >= EVENT) {
@@ -49,11 +49,15 @@ pub(crate) fn follow(mut request: RunRequest, lock: &Path) -> anyhow::Result<Opt
 }
 
 /// A word, or the end, of stdin stops the job: its host wishes so, or is gone.
-fn stop_with_stdin(control: &Control) -> anyhow::Result<()> {
-    let control = control.clone();
+fn stop_with_stdin(control: &Control, input: &Input) -> anyhow::Result<()> {
+    let (control, input) = (control.clone(), input.clone());
     let wait = move || {
-        // An error is an end as well.
-        let _ = std::io::stdin().lock().read(&mut [0; 16]);
+        match input {
+            // Anything but word of files.
+            Input::Place(spool) => spool.listen(),
+            // An error is an end as well.
+            Input::Path(_) => drop(std::io::stdin().lock().read(&mut [0; 16])),
+        }
         control.stop();
         std::thread::sleep(PATIENCE);
         std::process::exit(FAILED.into());

@@ -7,6 +7,7 @@ mod demo;
 mod devices;
 mod follow;
 mod gallery;
+mod objects;
 mod progress;
 mod project;
 mod remote;
@@ -32,6 +33,8 @@ use scorehost::script::Compiler;
 use scorehost::script::compile;
 use scorehost::service::ServiceError;
 use scorehost::service::host::HostError;
+use scorehost::store::BadUrl;
+use scorehost::store::objects::ObjectsError;
 
 use remote::RemoteError;
 
@@ -59,10 +62,15 @@ enum Verb {
     Bench(bench::BenchArgs),
     /// Stay, and run jobs for callers over HTTP: endpoints, versioned deployments, tenants
     Serve(serve::ServeArgs),
+    /// Copy a complete output to an object store, where it appears as a whole
+    Publish(objects::PublishArgs),
     /// Build the example scripts and score the bundled pictures
     Demo(demo::DemoArgs),
     #[command(flatten)]
     Remote(remote::Group),
+    /// What a job's files are fetched by: asked on stdin, answers on stdout
+    #[command(name = objects::FETCH, hide = true)]
+    Fetch(objects::FetchArgs),
     /// What `run` and `check` start to compile a script: a component on stdin, code on stdout
     #[command(name = compile::VERB, hide = true)]
     Compile(LimitArgs),
@@ -195,6 +203,11 @@ impl From<DeviceName> for Device {
     }
 }
 
+/// Arguments that do not go together.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct WrongUse(String);
+
 /// Exit codes, as the contract has them.
 const COMPLETED: u8 = 0;
 const FAILED: u8 = 1;
@@ -212,6 +225,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Serve(args) => serve::serve(&args),
+        Verb::Publish(args) => objects::publish(&args),
+        Verb::Fetch(args) => objects::fetch(&args),
         Verb::Remote(group) => remote::remote(&group),
         Verb::Compile(limits) => {
             let (limits, mode) = limits.parts();
@@ -250,6 +265,9 @@ fn print_error(error: &anyhow::Error) {
 fn exit_code(error: &anyhow::Error) -> u8 {
     let fault = error.downcast_ref::<ServiceError>().map(ServiceError::fault);
     let fault = fault.or_else(|| error.downcast_ref::<HostError>().map(HostError::fault));
+    let fault = fault.or_else(|| error.downcast_ref::<ObjectsError>().map(ObjectsError::fault));
+    let is_wrong_use = error.is::<BadUrl>() || error.is::<WrongUse>();
+    let fault = fault.or(is_wrong_use.then_some(Fault::Caller));
     match fault.or_else(|| error.downcast_ref::<RemoteError>().map(RemoteError::fault)) {
         Some(Fault::Caller) => WRONG_USE,
         Some(_) | None => FAILED,

@@ -1,6 +1,8 @@
 //! `run`: score a folder with a deployment.
 
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context;
@@ -8,19 +10,23 @@ use clap::Args;
 use scorehost::job::record::{Record, State};
 use scorehost::job::{Control, End};
 use scorehost::output::Existing;
-use scorehost::service::{self, Event, Outcome, RunRequest, Source};
+use scorehost::service::{self, Event, Input, Outcome, RunRequest, Source};
+use scorehost::store::{Spool, SpoolFolder, StoreUrl};
 
 use super::follow;
 use super::gallery;
+use super::objects;
 use super::progress::Watcher;
-use super::{COMPLETED, ConfineName, DeviceName, FAILED, INTERRUPTED, NamedArgs, compiler, model_trial, note, say};
+use super::{
+    COMPLETED, ConfineName, DeviceName, FAILED, INTERRUPTED, NamedArgs, WrongUse, compiler, model_trial, note, say,
+};
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
     /// The deployment's YAML
     #[arg(short = 'f', long = "file", value_name = "DEPLOYMENT.yml")]
     deployment: PathBuf,
-    /// A folder of files to score, or one file
+    /// A folder of files to score, or one file, or a place in an object store, such as s3://BUCKET/PREFIX
     #[arg(short, long)]
     input: PathBuf,
     /// The folder for predictions, errors, logs and the job record
@@ -59,6 +65,9 @@ pub(crate) struct RunArgs {
     /// on stdout, and stops when stdin ends
     #[arg(long, hide = true, value_name = "LOCK", conflicts_with_all = ["json", "overwrite", "resume"])]
     follow: Option<PathBuf>,
+    /// Of a host that runs this job: the folder through which another process fetches the input; they speak by the host
+    #[arg(long, hide = true, value_name = "FOLDER", requires = "follow")]
+    spool: Option<PathBuf>,
     /// The job's name, of the host that runs it
     #[arg(long, hide = true, value_name = "JOB")]
     name: Option<String>,
@@ -67,16 +76,37 @@ pub(crate) struct RunArgs {
     within: Vec<PathBuf>,
 }
 
+/// What a host's job sees a place through: its host passes on what is said.
+fn spooled(place: &Path, folder: &Path) -> anyhow::Result<Spool> {
+    let place = place.to_str().context("the place is not Unicode")?.parse()?;
+    let folder = SpoolFolder::new(folder.to_owned());
+    Ok(Spool::new(place, folder, Box::new(std::io::stdout()), Box::new(BufReader::new(std::io::stdin()))))
+}
+
 pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("it has the form KEY=VALUE")?;
     Ok((key.trim().to_owned(), value.to_owned()))
 }
 
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
+    if args.output.to_str().is_some_and(StoreUrl::is_meant) {
+        let place = args.output.display();
+        return Err(WrongUse(format!(
+            "an output is made in a folder of this machine\nhint: -o FOLDER, and then `scorehost publish FOLDER {place}`"
+        ))
+        .into());
+    }
+    let (_fetcher, input) = match &args.spool {
+        None => objects::input_of(&args.input)?,
+        Some(folder) => (None, Input::Place(Arc::new(spooled(&args.input, folder)?))),
+    };
+    if args.report && matches!(input, Input::Place(_)) {
+        return Err(WrongUse("a report shows pictures of a folder of this machine".into()).into());
+    }
     let request = RunRequest {
         source: Source { file: args.deployment.clone(), set: args.set.clone(), within: args.within.clone() },
         name: args.name.clone(),
-        input: args.input.clone(),
+        input,
         output: args.output.clone(),
         device: args.device.map(Into::into),
         named: args.named.named(),
@@ -96,7 +126,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     }
     let outcome = watched(&request, args.quiet)?;
     if args.report && outcome.end == End::Completed {
-        match gallery::write(&request.output, &request.input, &outcome.record, &labels) {
+        match gallery::write(&request.output, &args.input, &outcome.record, &labels) {
             Ok(report) => note!("report: {}", shown(&report)),
             // The job itself is complete, and says so.
             Err(error) => note!("warning: no report: {error:#}"),
@@ -122,8 +152,8 @@ pub(crate) fn watched(request: &RunRequest, quiet: bool) -> anyhow::Result<Outco
             if confinement.is_lacking() {
                 note!("confinement: {confinement}");
             }
-            // Not earlier: its thread would be outside. Until now there was nothing to finish.
-            listening = stop_on_signals(&control);
+            // Not earlier: their threads would be outside. Until now there was nothing to finish.
+            listening = stop_on_signals(&control).and_then(|()| objects::listen(&request.input));
         }
         watcher.show(event);
     });

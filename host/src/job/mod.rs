@@ -25,6 +25,7 @@ pub use scorer::Scorer;
 use crate::fault::Fault;
 use crate::output::OutputError;
 use crate::script::ScriptError;
+use crate::store::SpoolError;
 use tally::Tally;
 
 /// How a job is told to stop, from a signal's thread.
@@ -106,6 +107,9 @@ pub enum JobError {
     /// The output cannot be written.
     #[error("cannot write the output")]
     Output(#[from] OutputError),
+    /// The files to score do not come.
+    #[error("the input cannot be fetched")]
+    Input(#[from] SpoolError),
     /// The script never started.
     #[error("the script's init failed, {attempts} times in all")]
     Init {
@@ -125,6 +129,7 @@ impl JobError {
     pub fn fault(&self) -> Fault {
         match self {
             JobError::Output(e) => e.fault(),
+            JobError::Input(e) => e.fault(),
             JobError::Init { source, .. } => source.fault(),
             JobError::Threads(_) => Fault::Host,
         }

@@ -74,6 +74,11 @@ impl Plan {
         self.files[self.range_of(index)].iter().map(|span| span.of(&self.names))
     }
 
+    /// How many files the mini-batches before this one have.
+    pub fn files_before(&self, index: u64) -> u64 {
+        self.range_of(index).start as u64
+    }
+
     fn range_of(&self, index: u64) -> Range<usize> {
         let all = self.files.len();
         let start = usize::try_from(index).unwrap_or(usize::MAX).saturating_mul(self.mini_batch_size).min(all);

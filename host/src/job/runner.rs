@@ -19,6 +19,7 @@ use crate::fault;
 use crate::output::{Done, ErrorRow, Output, OutputError};
 use crate::row::Rows;
 use crate::script::Services;
+use crate::store::Spool;
 
 /// Everything that a job runs on.
 pub struct Job<'a> {
@@ -32,6 +33,8 @@ pub struct Job<'a> {
     pub plan: &'a Plan,
     /// Where `logs/` goes.
     pub output_folder: &'a Path,
+    /// Through which the files come, where they lie elsewhere.
+    pub spool: Option<&'a Spool>,
     /// The first mini-batch that is not committed yet, and what is.
     pub from: Tally,
     /// How to stop it.
@@ -98,6 +101,7 @@ fn commit_all(
             match next {
                 Finished::Scored(scored) => drop(waiting.insert(scored.done.index, scored)),
                 Finished::Full(limit) => full = Some(limit),
+                Finished::Lost(error) => return Err(error.into()),
                 Finished::NoInstance { attempts, error } => {
                     return Err(JobError::Init { attempts, source: error });
                 }
@@ -123,6 +127,9 @@ fn commit_all(
             output.commit(&group)?;
             for done in &group {
                 job.services.loader.end(done.index);
+            }
+            if let Some(spool) = job.spool {
+                spool.done(job.plan.files_before(summary.tally.mini_batches));
             }
             feed.committed(summary.tally.mini_batches, freed);
             summary.retries = feed.retries.load(Ordering::Relaxed);

@@ -15,6 +15,7 @@ use super::scorer::Instance;
 use crate::deployment::OutputAction;
 use crate::output;
 use crate::script::{Call, Printed, RunOutput, ScriptError};
+use crate::store::SpoolError;
 
 /// Bytes of logs that one run of a job keeps: a thousand mini-batches that each print all they may.
 const MAX_LOG_BYTES: u64 = 1 << 30;
@@ -22,6 +23,8 @@ const MAX_LOG_BYTES: u64 = 1 << 30;
 /// What a worker hands over.
 pub(super) enum Finished {
     Scored(Box<Scored>),
+    /// The files to score do not come.
+    Lost(SpoolError),
     /// The scripts' files take all that they may, this many bytes.
     Full(u64),
     /// The script's `init` failed for good, and never succeeded.
@@ -65,6 +68,13 @@ impl<'a> Worker<'a> {
 
     /// All attempts of one mini-batch.
     fn score(&mut self, index: u64, instance: &mut Option<Running>) -> Option<Finished> {
+        if let Some(spool) = self.job.spool {
+            match spool.wait(self.job.plan.files_before(index + 1), self.job.control.stop_flag()) {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => return Some(Finished::Lost(error)),
+            }
+        }
         let names: Vec<&[u8]> = self.job.plan.mini_batch(index).collect();
         let batch = MiniBatch::new(index, &names);
         let began = Instant::now();

@@ -52,7 +52,7 @@ impl Header {
         let value = json!({
             // Values are often secrets: their digest tells a change as well.
             "environment_variables": hex(&variables.finalize()),
-            "input": input.canonicalize().unwrap_or_else(|_| input.to_owned()),
+            "input": input,
             "limits": [settings.limits.pixels, settings.limits.output_rows],
             "mini_batch_size": deployment.settings.mini_batch_size,
             "job": job,

@@ -14,7 +14,7 @@ mod run;
 
 pub use check::{DeploymentFacts, ModelFacts, ScriptFacts, check_deployment, check_script};
 pub use project::{Plan as BuildPlan, build_project, new_project, plan_build};
-pub use run::{Event, Outcome, RunRequest, Source, run};
+pub use run::{Event, Input, Outcome, RunRequest, Source, run};
 
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ use crate::job::JobError;
 use crate::output::OutputError;
 use crate::project::ProjectError;
 use crate::script::ScriptError;
-use crate::store::StoreError;
+use crate::store::{SpoolError, StoreError};
 
 /// Why a verb failed.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +71,9 @@ pub enum ServiceError {
     /// The input cannot be listed.
     #[error("the input cannot be listed")]
     Input(#[from] StoreError),
+    /// The files of a place in an object store do not come.
+    #[error("the input cannot be fetched")]
+    Fetch(#[from] SpoolError),
     /// The input holds no file.
     #[error("the input `{}` holds no file that could be scored", .0.display())]
     EmptyInput(PathBuf),
@@ -117,6 +120,7 @@ impl ServiceError {
             ServiceError::Infer(e) => e.fault(),
             ServiceError::Bench(e) => e.fault(),
             ServiceError::Input(e) => e.fault(),
+            ServiceError::Fetch(e) => e.fault(),
             ServiceError::Confine(e) => e.fault(),
             ServiceError::Output(e) => e.fault(),
             ServiceError::Job(e) => e.fault(),

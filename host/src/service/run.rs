@@ -23,7 +23,7 @@ use crate::job::tally::Tally;
 use crate::job::{self, Control, End, Job, Progress, Scorer, Summary};
 use crate::output::{Existing, Format, MadeFolder, Output, OutputOptions, Resumed};
 use crate::script::{self, CompileCache, Compiler, Engine, FileQuota, InstanceLimits, Level, Models, Script, Services};
-use crate::store;
+use crate::store::{self, Spool};
 use crate::vision;
 use crate::vision::ahead::Loader;
 
@@ -34,8 +34,8 @@ pub struct RunRequest {
     pub source: Source,
     /// The job's name, where somebody has given it one.
     pub name: Option<String>,
-    /// A folder of files, or one file.
-    pub input: PathBuf,
+    /// What is scored.
+    pub input: Input,
     /// Where the output goes.
     pub output: PathBuf,
     /// Where models run, if not where the deployment says.
@@ -51,6 +51,32 @@ pub struct RunRequest {
     /// Whether the process that calls this confines itself to the job's folders, for good. A process that does other
     /// things as well takes [`Confine::Off`].
     pub confine: Confine,
+}
+
+/// Where a job's files are.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A folder of this machine, or one file.
+    Path(PathBuf),
+    /// A place in an object store, seen through a folder into which another process fetches.
+    Place(Arc<Spool>),
+}
+
+impl Input {
+    /// What it is called: what a job is resumed with has to be the same.
+    pub(super) fn name(&self) -> PathBuf {
+        match self {
+            Input::Path(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
+            Input::Place(spool) => spool.place().to_string().into(),
+        }
+    }
+
+    fn spool(&self) -> Option<&Arc<Spool>> {
+        match self {
+            Input::Path(_) => None,
+            Input::Place(spool) => Some(spool),
+        }
+    }
 }
 
 /// What a job tells while it runs.
@@ -96,10 +122,10 @@ pub fn run(
 ) -> Result<Outcome, ServiceError> {
     let deployment = read(&request.source)?;
     let options = output_options(request, &deployment.settings);
-    if let (Ok(input), Ok(output)) = (request.input.canonicalize(), request.output.canonicalize())
-        && input == output
+    if let (Input::Path(path), Ok(output)) = (&request.input, request.output.canonicalize())
+        && path.canonicalize().is_ok_and(|input| input == output)
     {
-        return Err(ServiceError::SameFolder(request.input.clone()));
+        return Err(ServiceError::SameFolder(path.clone()));
     }
     Output::check(&options)?;
     let views = Views::new(request, &deployment)?;
@@ -116,9 +142,16 @@ pub fn run(
     observer(&Event::Confined(&confinement));
     let (models, mut device, backend) = open_models(request, &deployment, &views)?;
     let mut scorer = scorer(script, &deployment, &views, &models)?;
+    let spool = request.input.spool();
+    if let (Some(spool), Some(plan)) = (spool, &plan) {
+        spool.begin(plan.names(), 0)?;
+    }
     if let (Scorer::BuiltIn(scorer), Some(plan)) = (&mut scorer, &plan) {
         scorer.check_files(plan.names())?;
-        scorer.learn(&views.input, plan.names(), control.stop_flag())?;
+        // One that does not come is one that cannot be read; whoever scores it says why.
+        let comes = |at: u64| spool.is_none_or(|spool| spool.wait(at + 1, control.stop_flag()).is_ok());
+        let names = (0..).zip(plan.names()).take_while(|(at, _)| comes(*at)).map(|(_, name)| name);
+        scorer.learn(&views.input, names, control.stop_flag())?;
     }
     let identity = backend.identity();
     let header = Header::new(
@@ -126,14 +159,19 @@ pub fn run(
         &scorer,
         model.as_ref(),
         (&device, &identity),
-        (request.name.as_deref(), &request.input),
+        (request.name.as_deref(), &request.input.name()),
     );
+    let is_new = plan.is_some();
     let (mut output, plan, from, header) = open_output(options, plan, header)?;
+    if let (Some(spool), false) = (spool, is_new) {
+        spool.begin(plan.names(), plan.files_before(from.mini_batches))?;
+    }
     if let Scorer::BuiltIn(scorer) = &mut scorer {
         scorer.recall(&header.value["columns"])?;
     }
     let files = file_quota(request, &deployment.settings, &output)?;
-    let services = services(&deployment, &header, &views, (models, files), &plan)?;
+    let files_of = files_of(Arc::clone(&plan), views.input.clone(), spool.cloned());
+    let services = services(&deployment, &header, &views, (models, files), files_of)?;
     let progress =
         Progress { tally: from, retries: 0, mini_batches: plan.mini_batch_count(), files: plan.file_count() as u64 };
     let not_used = &deployment.not_used;
@@ -146,6 +184,7 @@ pub fn run(
         services: &services,
         plan: &plan,
         output_folder: &request.output,
+        spool: spool.map(Arc::as_ref),
         from,
         control,
     };
@@ -219,10 +258,12 @@ fn scorer(
 /// What a job touches from here on: its script is open, and its listing is made.
 fn reach(request: &RunRequest, deployment: &Deployment, views: &Views) -> Reach {
     let whole = |path: &Path| path.canonicalize().ok();
-    let read = [Some(request.input.clone()), Some(views.input.clone()), deployment.model.clone(), views.model.clone()];
+    let input = if let Input::Path(path) = &request.input { Some(path.clone()) } else { None };
+    let plans = request.input.spool().map(|spool| spool.folder().plans());
+    let read = [input, Some(views.input.clone()), deployment.model.clone(), views.model.clone()];
     let kept = views.kept.iter().map(|folder| folder.path().to_owned());
     let shaders = Private::of_user(cache::GPU).folder().map(Path::to_owned);
-    let write = std::iter::once(request.output.clone()).chain(shaders).chain(kept);
+    let write = std::iter::once(request.output.clone()).chain(shaders).chain(kept).chain(plans);
     let output = whole(&request.output).and_then(|output| output.parent().map(Path::to_owned));
     let temporary = views.kept.iter().filter_map(|folder| folder.path().parent().map(Path::to_owned));
     Reach {
@@ -255,7 +296,11 @@ impl Views {
             Ok(kept[kept.len() - 1].path().to_owned())
         };
         let model = deployment.model.as_deref().map(&mut view).transpose()?;
-        Ok(Self { input: view(&request.input)?, model, kept })
+        let input = match &request.input {
+            Input::Path(path) => view(path)?,
+            Input::Place(spool) => spool.folder().files(),
+        };
+        Ok(Self { input, model, kept })
     }
 }
 
@@ -315,10 +360,13 @@ fn output_options(request: &RunRequest, settings: &Settings) -> OutputOptions {
 
 fn new_plan(request: &RunRequest, deployment: &Deployment, views: &Views) -> Result<Plan, ServiceError> {
     let mut plan = Plan::new(deployment.settings.mini_batch_size);
-    store::list(&views.input, Some(&request.output), |name| plan.push(name))?;
+    match &request.input {
+        Input::Path(_) => store::list(&views.input, Some(&request.output), |name| plan.push(name))?,
+        Input::Place(spool) => spool.list(|name| plan.push(name))?,
+    }
     plan.sort();
     if plan.file_count() == 0 {
-        return Err(ServiceError::EmptyInput(request.input.clone()));
+        return Err(ServiceError::EmptyInput(request.input.name()));
     }
     Ok(plan)
 }
@@ -353,7 +401,7 @@ fn services(
     header: &Header,
     views: &Views,
     (models, files): (Models, Arc<FileQuota>),
-    plan: &Arc<Plan>,
+    files_of: impl Fn(u64) -> Vec<PathBuf> + Send + Sync + 'static,
 ) -> Result<Arc<Services>, ServiceError> {
     let settings = &deployment.settings;
     let pool = rayon::ThreadPoolBuilder::new()
@@ -362,7 +410,7 @@ fn services(
         .build()
         .map_err(ServiceError::Threads)?;
     let limits = vision::Limits { pixels: settings.limits.pixels, ..vision::Limits::default() };
-    let loader = Loader::new(Arc::new(pool), limits, files_of(Arc::clone(plan), views.input.clone()));
+    let loader = Loader::new(Arc::new(pool), limits, files_of);
     Ok(Arc::new(Services {
         job: header.job.clone(),
         deployment: deployment.name.clone(),
@@ -386,9 +434,13 @@ fn file_quota(request: &RunRequest, settings: &Settings, output: &Output) -> Res
     Ok(FileQuota::new(settings.limits.job_file_bytes, taken))
 }
 
-/// The files that a script can be given of a mini-batch, in the order in which it is given them.
-fn files_of(plan: Arc<Plan>, folder: PathBuf) -> impl Fn(u64) -> Vec<PathBuf> {
+/// The files that a script can be given of a mini-batch, in the order in which it is given them; none while they are not
+/// there.
+fn files_of(plan: Arc<Plan>, folder: PathBuf, spool: Option<Arc<Spool>>) -> impl Fn(u64) -> Vec<PathBuf> {
     move |index| {
+        if spool.as_ref().is_some_and(|spool| !spool.has(plan.files_before(index + 1))) {
+            return Vec::new();
+        }
         let unicode = plan.mini_batch(index).filter_map(|name| std::str::from_utf8(name).ok());
         unicode.map(|name| folder.join(name)).collect()
     }

@@ -84,7 +84,7 @@ type FilesOf = Box<dyn Fn(u64) -> Vec<PathBuf> + Send + Sync>;
 pub struct Loader {
     pool: Arc<rayon::ThreadPool>,
     limits: Limits,
-    /// The files of a mini-batch, by its index; none past the last.
+    /// The files of a mini-batch, by its index; none past the last, and none before they are there.
     files_of: FilesOf,
     /// For the pool's threads, which go on with what comes next when they are done.
     this: Weak<Self>,
@@ -325,6 +325,8 @@ impl Cursor {
         loop {
             let files = self.files.get_or_insert_with(|| files_of(self.mini_batch));
             if files.is_empty() {
+                // Past the last; or they are not there yet, and are asked for again.
+                self.files = None;
                 return None;
             }
             if let Some(path) = files.get_mut(self.index) {
