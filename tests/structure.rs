@@ -152,6 +152,7 @@ fn outside_crates_live_in_one_module_each() {
         ("seccompiler", "confine/"),
         ("axum", "api/"),
         ("rusqlite", "state/"),
+        ("object_store", "store/"),
         ("ureq", "cli/remote/"),
     ];
     let src = root().join("host/src");
