@@ -1,6 +1,8 @@
 //! The host that stays: over HTTP as a caller sees it, and under kills.
 
 mod access;
+mod api;
+mod connections;
 mod jobs;
 mod tenants;
 

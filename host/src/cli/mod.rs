@@ -59,6 +59,8 @@ enum Verb {
     Bench(bench::BenchArgs),
     /// Stay, and run jobs for callers over HTTP: endpoints, versioned deployments, tenants
     Serve(serve::ServeArgs),
+    /// Print the OpenAPI document of the REST interface that `serve` has
+    Openapi,
     /// Build the example scripts and score the bundled pictures
     Demo(demo::DemoArgs),
     #[command(flatten)]
@@ -212,6 +214,10 @@ pub(crate) fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Serve(args) => serve::serve(&args),
+        Verb::Openapi => {
+            say!("{}", scorehost::api::openapi().trim_end());
+            Ok(COMPLETED)
+        }
         Verb::Remote(group) => remote::remote(&group),
         Verb::Compile(limits) => {
             let (limits, mode) = limits.parts();
