@@ -151,6 +151,7 @@ fn outside_crates_live_in_one_module_each() {
         ("landlock", "confine/"),
         ("seccompiler", "confine/"),
         ("axum", "api/"),
+        ("utoipa_axum", "api/"),
         ("rusqlite", "state/"),
         ("object_store", "store/"),
         ("ureq", "cli/remote/"),

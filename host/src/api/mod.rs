@@ -1,12 +1,20 @@
 //! REST: routes with thin handlers, over one port. What is asked is a verb of [`crate::service::host`]; no rule is here.
 //!
 //! What goes in: HTTP from anybody. What comes out: what the verb says, as JSON, or a problem as RFC 9457 has it. Below
-//! `/v1` nothing is answered without a token, not even whether there is such a route.
+//! `/v1` and `/endpoints` nothing is answered without a token, not even whether there is such a route.
 
+mod azure;
+mod docs;
+mod health;
+mod openapi;
+mod patience;
+mod places;
 mod problem;
+mod request;
 mod routes;
 mod server;
 
+pub use openapi::openapi;
 pub use server::{ServeError, Server};
 
 use std::sync::Arc;
@@ -16,24 +24,33 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use tokio::sync::Semaphore;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::service::host::{Host, HostError};
+use health::Ready;
+use places::Places;
 use problem::Problem;
 
 /// What every handler works on.
 #[derive(Clone)]
 struct Shared {
     host: Arc<Host>,
-    /// Places of those who follow a job: each holds a connection for long.
-    followers: Arc<Semaphore>,
+    /// Places of those who follow a job, by tenant: each holds a connection for long.
+    followers: Arc<Places<String>>,
+    ready: Ready,
 }
 
 /// Callers that follow jobs at once; others still get in.
 const MOST_FOLLOWERS: usize = 256;
+/// Those of one tenant: four have to come together before others wait.
+const MOST_FOLLOWERS_EACH: usize = 64;
 
 impl Shared {
+    fn new(host: Arc<Host>) -> Self {
+        let followers = Places::new(MOST_FOLLOWERS, MOST_FOLLOWERS_EACH);
+        Self { host, followers, ready: Ready::default() }
+    }
+
     /// Calls a verb where it may wait for the disk.
     async fn call<T: Send + 'static>(
         &self,
@@ -48,26 +65,39 @@ impl Shared {
 }
 
 /// Every route.
-fn router(host: Arc<Host>) -> Router {
-    let shared = Shared { host, followers: Arc::new(Semaphore::new(MOST_FOLLOWERS)) };
-    let v1 = routes::v1()
+fn router(shared: Shared) -> Router {
+    let recognised = from_fn_with_state(shared.clone(), recognised);
+    let v1 = Router::from(routes::v1())
         .fallback(|| async { Problem::no_route() })
         .method_not_allowed_fallback(|| async { Problem::no_method() })
-        .layer(from_fn_with_state(shared.clone(), recognised));
-    Router::new()
-        .route("/healthz", get(|| async { "alive\n" }))
-        .route("/readyz", get(|| async { "ready\n" }))
+        .layer(recognised.clone());
+    let azure = Router::from(azure::azure())
+        .method_not_allowed_fallback(|| async { Problem::no_method() })
+        .layer(recognised)
+        .layer(from_fn(azure::told));
+    Router::from(health::health().merge(docs::docs()))
         .nest("/v1", v1)
+        .merge(azure)
         .fallback(|| async { Problem::no_route() })
+        .method_not_allowed_fallback(|| async { Problem::no_method() })
         .layer(from_fn(plain))
         .with_state(shared)
 }
 
+/// What is written of every route: of the very functions that the router is made of.
+fn described() -> utoipa::openapi::OpenApi {
+    let all = OpenApiRouter::new().merge(health::health()).merge(docs::docs());
+    all.nest("/v1", routes::v1()).merge(azure::azure()).into_openapi()
+}
+
 /// Lets callers through whose token is known.
 async fn recognised(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
-    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token =
-        header.and_then(|header| header.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+    // Of two, nobody could tell which one a proxy looked at.
+    let header = routes::one_header(request.headers(), header::AUTHORIZATION.as_str()).unwrap_or_default();
+    let token = header
+        .as_deref()
+        .and_then(|header| header.split_once(' '))
+        .filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
     let token = token.map(|(_, token)| token.trim().to_owned()).unwrap_or_default();
     match shared.call(move |host| host.recognise(&token)).await {
         Ok(caller) => {

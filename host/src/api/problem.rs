@@ -1,9 +1,9 @@
 //! What went wrong, as callers are told it: RFC 9457's `application/problem+json`, with the cure as `hint`.
 
-use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::fault::{self, Fault};
 use crate::service::host::HostError;
@@ -12,16 +12,35 @@ use crate::state::StateError;
 /// Seconds after which a refused caller may try again.
 const RETRY_AFTER: &str = "5";
 
-/// See the module.
-#[derive(Debug, Serialize)]
+/// What went wrong, as RFC 9457 has it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct Problem {
+    /// `about:blank`: the status says what kind of problem it is.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// The status in words.
     title: &'static str,
+    /// The status.
     status: u16,
+    /// What went wrong, and with what.
     detail: String,
+    /// How to mend it, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     hint: Option<String>,
+    /// The same as Azure's clients read it: only below `/endpoints`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    error: Option<AzureError>,
+}
+
+/// A problem as Azure's clients read it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct AzureError {
+    /// The status in words.
+    code: &'static str,
+    /// The detail, and the hint.
+    message: String,
 }
 
 impl Problem {
@@ -31,7 +50,17 @@ impl Problem {
             None => (detail.to_owned(), None),
         };
         let title = status.canonical_reason().unwrap_or_default();
-        Self { kind: "about:blank", title, status: status.as_u16(), detail, hint }
+        Self { kind: "about:blank", title, status: status.as_u16(), detail, hint, error: None }
+    }
+
+    fn hinted(self, hint: &str) -> Self {
+        Self { hint: self.hint.or_else(|| Some(hint.to_owned())), ..self }
+    }
+
+    /// With the words of Azure beside.
+    pub(super) fn for_azure(self) -> Self {
+        let message = self.hint.as_ref().map_or_else(|| self.detail.clone(), |hint| format!("{}; {hint}", self.detail));
+        Self { error: Some(AzureError { code: self.title, message }), ..self }
     }
 
     /// What failed is this host; why is in its log, and nobody else's business.
@@ -40,19 +69,20 @@ impl Problem {
     }
 
     pub(super) fn no_route() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "there is no such route")
+        Self::new(StatusCode::NOT_FOUND, "there is no such route").hinted("`/docs` lists the routes")
     }
 
     pub(super) fn no_method() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "the route has no such method")
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "the route has no such method").hinted("`/docs` lists the routes")
     }
 
     pub(super) fn busy() -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "as many callers follow jobs as may at once")
+        let hint = "close a stream that is not needed, or ask for the job itself now and then";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "as many callers follow jobs as may at once").hinted(hint)
     }
 
     pub(super) fn slow() -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "the body came too slowly")
+        Self::new(StatusCode::REQUEST_TIMEOUT, "the body came too slowly").hinted("send it again over a better line")
     }
 
     pub(super) fn too_large(most: usize) -> Self {
@@ -66,6 +96,23 @@ impl Problem {
 
     pub(super) fn wrong(error: &serde_json::Error) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, &format!("the body is not what this route takes: {error}"))
+    }
+
+    pub(super) fn refused(detail: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    pub(super) fn unknown(what: &str, name: &str) -> Self {
+        let name: String = name.chars().take(64).collect();
+        Self::new(StatusCode::NOT_FOUND, &format!("there is no {what} `{name}`")).hinted(lists(what))
+    }
+
+    pub(super) fn no_path(reason: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, &format!("the path is not what this route takes: {reason}"))
+    }
+
+    pub(super) fn no_query(reason: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, &format!("the query is not what this route takes: {reason}"))
     }
 
     pub(super) fn broken() -> Self {
@@ -90,13 +137,30 @@ impl From<HostError> for Problem {
                 return Self::host();
             }
         };
-        Self::new(status, &error.to_string())
+        let problem = Self::new(status, &error.to_string());
+        match &error {
+            HostError::Stranger => problem.hinted("send `Authorization: Bearer TOKEN`; an administrator makes tokens"),
+            HostError::Scope(_) => problem.hinted("use a token with this scope; an administrator makes tokens"),
+            HostError::State(StateError::Unknown { what, .. }) => problem.hinted(lists(what)),
+            HostError::State(StateError::Exists { .. }) => problem.hinted("choose another name, or use what is there"),
+            HostError::State(StateError::KeyReused(_)) => problem.hinted("take another key for another request"),
+            HostError::Busy => problem.hinted("try again when one of them has ended"),
+            _ => problem,
+        }
     }
 }
 
-impl From<QueryRejection> for Problem {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::new(rejection.status(), &rejection.body_text())
+/// Where those that are there are found.
+fn lists(what: &str) -> &'static str {
+    match what {
+        "endpoint" => "`GET /v1/endpoints` lists those of the token's tenant",
+        "deployment" => "`GET /v1/endpoints/{endpoint}/deployments` lists those of the endpoint",
+        "job" => "`GET /v1/jobs` lists those of the token's tenant",
+        "model" => "`GET /v1/models` lists those of the token's tenant",
+        "tenant" => "`GET /v1/tenants` lists them",
+        "token" => "`GET /v1/tokens` lists them",
+        "upload" => "`POST /v1/uploads` begins one",
+        _ => "another token may belong to another tenant, and see other things",
     }
 }
 
@@ -105,6 +169,8 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).expect("texts and numbers are JSON; this is a bug");
         let mut response = (status, body).into_response();
+        // For whoever says it in other words.
+        response.extensions_mut().insert(self);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {

@@ -1,34 +1,36 @@
 //! The routes below `/v1`: each reads its request, calls one verb, and writes what it says.
 
+#![expect(unused_qualifications, reason = "the macro that describes a route writes some")]
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::Read;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, FromRequest, Path, Query, Request, State};
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
-use axum::{Json, Router};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Shared;
 use super::problem::Problem;
-use crate::service::host::{Caller, Host, JobRequest, JobView, MOST_PAGE, Scope};
-use crate::state::Quotas;
+use super::request::{Asked, JsonBody, PART, Path};
+use crate::service::host::{
+    Caller, DeploymentView, EndpointView, FileView, Host, JobRequest, JobView, MOST_PAGE, ModelView, NewTokenView,
+    Scope, TenantView, TokenView, UploadView,
+};
+use crate::state::{Action, Quotas};
 
-/// What a JSON body may have.
-const MOST_BODY: usize = 1 << 20;
-/// What is read of one that has more.
-const MOST_DROPPED: usize = 16 << 20;
-/// How long a part of a body may take.
-const PART: Duration = Duration::from_secs(30);
+/// Bytes a second that a file comes with, on average, at the least; what is slower holds a connection for nothing.
+const SLOWEST: u64 = 1024;
 /// How often a job that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 /// How long a job is followed before its caller has to ask, and to be recognised, again.
@@ -38,82 +40,64 @@ const PAGE: u32 = 50;
 /// Bytes of a file that are read at once.
 const CHUNK: usize = 256 << 10;
 
-type Answer<T> = Result<T, Problem>;
-
-/// A JSON body; what is wrong with it is told as a problem.
-struct JsonBody<T>(T);
-
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let is_json = kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
-        if !is_json {
-            return Err(Problem::not_json());
-        }
-        let body = tokio::time::timeout(PART, read(request.into_body())).await.map_err(|_| Problem::slow())??;
-        Ok(Self(serde_json::from_slice(&body).map_err(|error| Problem::wrong(&error))?))
-    }
-}
-
-/// A body that may have so many bytes. Of one that has more, some are read and dropped: a caller that still sends would
-/// not see the answer.
-async fn read(body: Body) -> Answer<Vec<u8>> {
-    let (mut kept, mut count, mut parts) = (Vec::new(), 0, body.into_data_stream());
-    while let Some(part) = parts.next().await {
-        let part = part.map_err(|_| Problem::broken())?;
-        count += part.len();
-        if count <= MOST_BODY {
-            kept.extend_from_slice(&part);
-        } else if count > MOST_DROPPED {
-            break;
-        }
-    }
-    if count > MOST_BODY { Err(Problem::too_large(MOST_BODY)) } else { Ok(kept) }
-}
+pub(super) type Answer<T> = Result<T, Problem>;
 
 /// A list.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Items<T> {
+    /// All that there are.
     items: Vec<T>,
 }
 
-pub(super) fn v1() -> Router<Shared> {
-    Router::new()
-        .route("/whoami", get(whoami))
-        .route("/uploads", post(begin_upload))
-        .route("/uploads/{id}", get(upload))
-        .route("/uploads/{id}/files/{*path}", put(put_file))
-        .route("/uploads/{id}/finish", post(finish_upload))
-        .route("/models", get(models).post(create_model))
-        .route("/endpoints", get(endpoints).post(create_endpoint))
-        .route("/endpoints/{endpoint}", get(endpoint).patch(update_endpoint).delete(delete_endpoint))
-        .route("/endpoints/{endpoint}/deployments", get(deployments).post(create_deployment))
-        .route("/endpoints/{endpoint}/deployments/{name}", get(deployment).delete(delete_deployment))
-        .route("/endpoints/{endpoint}/jobs", post(submit))
-        .route("/jobs", get(jobs))
-        .route("/jobs/{name}", get(job))
-        .route("/jobs/{name}/cancel", post(cancel))
-        .route("/jobs/{name}/resume", post(resume))
-        .route("/jobs/{name}/events", get(events))
-        .route("/jobs/{name}/outputs", get(outputs))
-        .route("/jobs/{name}/outputs/{*path}", get(output))
-        .route("/tenants", get(tenants).post(create_tenant))
-        .route("/tokens", get(tokens).post(create_token))
-        .route("/tokens/{id}", delete(revoke_token))
-        .route("/audit", get(audit))
+/// Every route below `/v1`; a route and what is written of it are one, so that none is left out.
+pub(super) fn v1() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(whoami))
+        .routes(routes!(begin_upload))
+        .routes(routes!(upload))
+        .routes(routes!(put_file))
+        .routes(routes!(finish_upload))
+        .routes(routes!(models, create_model))
+        .routes(routes!(endpoints, create_endpoint))
+        .routes(routes!(endpoint, update_endpoint, delete_endpoint))
+        .routes(routes!(deployments, create_deployment))
+        .routes(routes!(deployment, delete_deployment))
+        .routes(routes!(submit))
+        .routes(routes!(jobs))
+        .routes(routes!(job))
+        .routes(routes!(cancel))
+        .routes(routes!(resume))
+        .routes(routes!(events))
+        .routes(routes!(outputs))
+        .routes(routes!(output))
+        .routes(routes!(tenants, create_tenant))
+        .routes(routes!(tokens, create_token))
+        .routes(routes!(revoke_token))
+        .routes(routes!(audit))
 }
 
-async fn whoami(Extension(caller): Extension<Caller>) -> Json<serde_json::Value> {
-    Json(serde_json::json!({ "tenant": caller.tenant() }))
+/// Whose a token is.
+#[derive(Serialize, ToSchema)]
+struct Whoami {
+    /// The tenant's name.
+    tenant: String,
 }
 
+/// Says whose the token is.
+#[utoipa::path(get, path = "/whoami", tag = "host", responses((status = 200, description = "The token's tenant.", body = Whoami)))]
+async fn whoami(Extension(caller): Extension<Caller>) -> Json<Whoami> {
+    Json(Whoami { tenant: caller.tenant().to_owned() })
+}
+
+/// Begins an upload: a folder that is sent file by file.
+#[utoipa::path(post, path = "/uploads", tag = "uploads", responses((status = 201, description = "The upload, empty.", body = UploadView)))]
 async fn begin_upload(State(at): State<Shared>, Extension(caller): Extension<Caller>) -> Answer<impl IntoResponse> {
     let upload = at.call(move |host| host.begin_upload(&caller)).await?;
     Ok((StatusCode::CREATED, Json(upload)))
 }
 
+/// What is there of an upload.
+#[utoipa::path(get, path = "/uploads/{id}", tag = "uploads", responses((status = 200, description = "Its files.", body = UploadView)))]
 async fn upload(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -122,6 +106,10 @@ async fn upload(
     Ok(Json(at.call(move |host| host.upload(&caller, &id)).await?))
 }
 
+/// Sends one file, of at most 4 GiB; one that is there is replaced.
+///
+/// A body that comes more slowly than 1 KiB a second, or stops for 30 seconds, is refused.
+#[utoipa::path(put, path = "/uploads/{id}/files/{*path}", tag = "uploads", params(("path" = String, Path)), request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses((status = 204, description = "The file is there, whole.")))]
 async fn put_file(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -129,11 +117,15 @@ async fn put_file(
     body: Body,
 ) -> Answer<StatusCode> {
     let mut file = at.call(move |host| host.put_file(&caller, &id, &path)).await?;
-    let mut parts = body.into_data_stream();
+    let (mut parts, began, mut count) = (body.into_data_stream(), Instant::now(), 0u64);
     loop {
+        if began.elapsed() > PART + Duration::from_secs(count / SLOWEST) {
+            return Err(Problem::slow());
+        }
         let part = tokio::time::timeout(PART, parts.next()).await.map_err(|_| Problem::slow())?;
         let Some(part) = part else { break };
         let part = part.map_err(|_| Problem::broken())?;
+        count = count.saturating_add(part.len() as u64);
         // Into the system's cache: short beside the wait for the next part.
         file.write(&part)?;
     }
@@ -141,6 +133,8 @@ async fn put_file(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Ends an upload: it is whole, and does not change any more.
+#[utoipa::path(post, path = "/uploads/{id}/finish", tag = "uploads", responses((status = 200, description = "Its files.", body = UploadView)))]
 async fn finish_upload(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -149,17 +143,26 @@ async fn finish_upload(
     Ok(Json(at.call(move |host| host.finish_upload(&caller, &id)).await?))
 }
 
-#[derive(Deserialize)]
+/// A version of a model to make.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewModel {
+    /// Its name.
     name: String,
+    /// An upload that is finished.
     upload: String,
 }
 
+/// Every version of every model.
+#[utoipa::path(get, path = "/models", tag = "models", responses((status = 200, description = "The models.", body = Items<ModelView>)))]
 async fn models(State(at): State<Shared>, Extension(caller): Extension<Caller>) -> Answer<impl IntoResponse> {
     Ok(Json(Items { items: at.call(move |host| host.models(&caller)).await? }))
 }
 
+/// Makes a version of a model from an upload that is finished.
+///
+/// The same files again are the version that has them.
+#[utoipa::path(post, path = "/models", tag = "models", request_body = NewModel, responses((status = 201, description = "The version.", body = ModelView)))]
 async fn create_model(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -169,34 +172,50 @@ async fn create_model(
     Ok((StatusCode::CREATED, Json(model)))
 }
 
-#[derive(Deserialize)]
+/// An endpoint to make.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewEndpoint {
+    /// Its name.
     name: String,
+    /// What it is for, in at most 4,096 bytes.
     #[serde(default)]
+    #[schema(max_length = 4096)]
     description: String,
+    /// The owner's own words: at most 64.
     #[serde(default)]
     tags: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
+/// What changes of an endpoint.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ChangedEndpoint {
+    /// What it is for, in at most 4,096 bytes.
+    #[schema(max_length = 4096)]
     description: Option<String>,
+    /// All tags, in the stead of those that are there.
     tags: Option<BTreeMap<String, String>>,
+    /// What it does where it is not told.
     defaults: Option<ChangedDefaults>,
 }
 
-#[derive(Deserialize)]
+/// What changes of an endpoint's defaults.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ChangedDefaults {
+    /// The deployment that is to answer: `NAME` for its latest version, or `NAME:VERSION`.
     deployment_name: Option<String>,
 }
 
+/// Every endpoint.
+#[utoipa::path(get, path = "/endpoints", tag = "endpoints", responses((status = 200, description = "The endpoints.", body = Items<EndpointView>)))]
 async fn endpoints(State(at): State<Shared>, Extension(caller): Extension<Caller>) -> Answer<impl IntoResponse> {
     Ok(Json(Items { items: at.call(move |host| host.endpoints(&caller)).await? }))
 }
 
+/// Makes an endpoint.
+#[utoipa::path(post, path = "/endpoints", tag = "endpoints", request_body = NewEndpoint, responses((status = 201, description = "The endpoint.", body = EndpointView)))]
 async fn create_endpoint(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -206,6 +225,8 @@ async fn create_endpoint(
     Ok((StatusCode::CREATED, Json(made)))
 }
 
+/// One endpoint.
+#[utoipa::path(get, path = "/endpoints/{endpoint}", tag = "endpoints", responses((status = 200, description = "The endpoint.", body = EndpointView)))]
 async fn endpoint(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -214,6 +235,8 @@ async fn endpoint(
     Ok(Json(at.call(move |host| host.endpoint(&caller, &name)).await?))
 }
 
+/// Changes an endpoint, all at once; what is not named stays. Jobs that were accepted keep their deployment.
+#[utoipa::path(patch, path = "/endpoints/{endpoint}", tag = "endpoints", request_body = ChangedEndpoint, responses((status = 200, description = "The endpoint as it is now.", body = EndpointView)))]
 async fn update_endpoint(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -227,6 +250,8 @@ async fn update_endpoint(
     Ok(Json(at.call(verb).await?))
 }
 
+/// Removes an endpoint with its deployments, unless jobs of it wait or run.
+#[utoipa::path(delete, path = "/endpoints/{endpoint}", tag = "endpoints", responses((status = 204, description = "It is gone.")))]
 async fn delete_endpoint(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -236,24 +261,32 @@ async fn delete_endpoint(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Deserialize)]
+/// A version of a deployment to make.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct UploadedDeployment {
+    /// An upload that is finished.
     upload: String,
+    /// Whether it answers by default from now on.
     #[serde(default)]
     set_default: bool,
 }
 
-#[derive(Deserialize)]
+/// No query at all.
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Versioned {
+    /// The version's number, or the latest.
     version: Option<u32>,
 }
 
+/// Every version of every deployment of an endpoint.
+#[utoipa::path(get, path = "/endpoints/{endpoint}/deployments", tag = "deployments", responses((status = 200, description = "The deployments.", body = Items<DeploymentView>)))]
 async fn deployments(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -262,6 +295,11 @@ async fn deployments(
     Ok(Json(Items { items: at.call(move |host| host.deployments(&caller, &endpoint)).await? }))
 }
 
+/// Makes a version of a deployment from an upload that is finished, and checks it.
+///
+/// The upload holds `deployment.yml`, the script below `code`, and below `model` the model, unless the YAML names a
+/// registered one.
+#[utoipa::path(post, path = "/endpoints/{endpoint}/deployments", tag = "deployments", request_body = UploadedDeployment, responses((status = 201, description = "The version.", body = DeploymentView)))]
 async fn create_deployment(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -272,28 +310,45 @@ async fn create_deployment(
     Ok((StatusCode::CREATED, Json(made)))
 }
 
+/// A version of a deployment, or the latest.
+#[utoipa::path(get, path = "/endpoints/{endpoint}/deployments/{name}", tag = "deployments", params(Versioned), responses((status = 200, description = "The version.", body = DeploymentView)))]
 async fn deployment(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
     Path((endpoint, name)): Path<(String, String)>,
-    query: Result<Query<Versioned>, axum::extract::rejection::QueryRejection>,
+    Asked(Versioned { version }): Asked<Versioned>,
 ) -> Answer<impl IntoResponse> {
-    let Query(Versioned { version }) = query?;
     Ok(Json(at.call(move |host| host.deployment(&caller, &endpoint, &name, version)).await?))
 }
 
+/// Removes every version of a deployment, unless one is the default, or jobs of one wait or run.
+#[utoipa::path(delete, path = "/endpoints/{endpoint}/deployments/{name}", tag = "deployments", responses((status = 204, description = "It is gone.")))]
 async fn delete_deployment(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
     Path((endpoint, name)): Path<(String, String)>,
-    query: Result<Query<Nothing>, axum::extract::rejection::QueryRejection>,
+    Asked(Nothing {}): Asked<Nothing>,
 ) -> Answer<StatusCode> {
     // One version alone is not deleted: who asks for that should not lose all.
-    query?;
     at.call(move |host| host.delete_deployment(&caller, &endpoint, &name)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// What a header says that is there once or not at all: of two, nobody could tell which one counts.
+pub(super) fn one_header(headers: &HeaderMap, name: &str) -> Answer<Option<String>> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => match value.to_str() {
+            Ok(text) => Ok(Some(text.to_owned())),
+            Err(_) => Err(Problem::refused(&format!("the header `{name}` is not in ASCII"))),
+        },
+        _ => Err(Problem::refused(&format!("the header `{name}` is there twice"))),
+    }
+}
+
+/// Posts a job: once this is answered, it will run.
+#[utoipa::path(post, path = "/endpoints/{endpoint}/jobs", tag = "jobs", params(("idempotency-key" = Option<String>, Header, description = "Under which the same request gives the same job, however often it is sent. An upload with the same files is the same input.", min_length = 1, max_length = 128)), request_body = JobRequest, responses((status = 202, description = "The job, accepted now.", body = JobView, headers(("location" = String, description = "Where the job is."))), (status = 200, description = "The job that was accepted before, under the same key.", body = JobView, headers(("location" = String, description = "Where the job is.")))))]
 async fn submit(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -301,40 +356,49 @@ async fn submit(
     headers: HeaderMap,
     JsonBody(request): JsonBody<JobRequest>,
 ) -> Answer<impl IntoResponse> {
-    let key = headers.get("idempotency-key").map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
+    let key = one_header(&headers, "idempotency-key")?;
     let (job, is_new) = at.call(move |host| host.submit(&caller, &endpoint, &request, key.as_deref())).await?;
     let location = HeaderValue::from_str(&format!("/v1/jobs/{}", job.name)).map_err(|_| Problem::host())?;
     let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, [(header::LOCATION, location)], Json(job)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct JobsPage {
+    /// Only jobs older than this one.
     before: Option<String>,
+    /// Only those of this endpoint.
     endpoint: Option<String>,
+    /// At most so many: 50 unless told, and never over 200.
     limit: Option<u32>,
 }
 
-#[derive(Serialize)]
+/// A page of jobs.
+#[derive(Serialize, ToSchema)]
 struct Jobs {
+    /// The newest first.
     items: Vec<JobView>,
     /// What the next page comes before; none where this may be the last.
     next: Option<String>,
 }
 
+/// Jobs, the newest first.
+#[utoipa::path(get, path = "/jobs", tag = "jobs", params(JobsPage), responses((status = 200, description = "A page of them.", body = Jobs)))]
 async fn jobs(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
-    query: Result<Query<JobsPage>, axum::extract::rejection::QueryRejection>,
+    Asked(JobsPage { before, endpoint, limit }): Asked<JobsPage>,
 ) -> Answer<impl IntoResponse> {
-    let Query(JobsPage { before, endpoint, limit }) = query?;
     let limit = limit.unwrap_or(PAGE).clamp(1, MOST_PAGE);
     let items = at.call(move |host| host.jobs(&caller, before.as_deref(), endpoint.as_deref(), limit)).await?;
     let next = items.last().filter(|_| items.len() >= limit as usize).map(|job| job.name.clone());
     Ok(Json(Jobs { items, next }))
 }
 
+/// One job.
+#[utoipa::path(get, path = "/jobs/{name}", tag = "jobs", responses((status = 200, description = "The job.", body = JobView)))]
 async fn job(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -343,6 +407,8 @@ async fn job(
     Ok(Json(at.call(move |host| host.job(&caller, &name)).await?))
 }
 
+/// Asks a job to stop. One that has ended stays as it is.
+#[utoipa::path(post, path = "/jobs/{name}/cancel", tag = "jobs", responses((status = 200, description = "The job as it is now.", body = JobView)))]
 async fn cancel(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -351,6 +417,8 @@ async fn cancel(
     Ok(Json(at.call(move |host| host.cancel(&caller, &name)).await?))
 }
 
+/// Lets a job that failed or was canceled go on from what it committed.
+#[utoipa::path(post, path = "/jobs/{name}/resume", tag = "jobs", responses((status = 200, description = "The job as it is now.", body = JobView)))]
 async fn resume(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -359,7 +427,10 @@ async fn resume(
     Ok(Json(at.call(move |host| host.resume(&caller, &name)).await?))
 }
 
-/// The job as it is, and again whenever that changes, until it has ended.
+/// Follows a job: the job as it is, and again whenever that changes, until it has ended.
+///
+/// After ten minutes the host ends it, and whoever follows asks again.
+#[utoipa::path(get, path = "/jobs/{name}/events", tag = "jobs", responses((status = 200, description = "Server-sent events `job`, with a job as JSON.", body = String, content_type = "text/event-stream")))]
 async fn events(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -368,7 +439,7 @@ async fn events(
     let look = move |at: Shared, caller: Caller, name: String| async move {
         at.call(move |host| host.job(&caller, &name)).await
     };
-    let place = Arc::clone(&at.followers).try_acquire_owned().map_err(|_| Problem::busy())?;
+    let place = at.followers.take(caller.tenant().to_owned()).ok_or_else(Problem::busy)?;
     // A job that is not there is told as such.
     look(at.clone(), caller.clone(), name.clone()).await?;
     let end = Instant::now() + FOLLOWED;
@@ -395,6 +466,8 @@ async fn events(
     Ok(Sse::new(changes).keep_alive(KeepAlive::default()))
 }
 
+/// The files of a job's output, once it ended.
+#[utoipa::path(get, path = "/jobs/{name}/outputs", tag = "jobs", responses((status = 200, description = "The files.", body = Items<FileView>)))]
 async fn outputs(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -403,6 +476,8 @@ async fn outputs(
     Ok(Json(Items { items: at.call(move |host| host.outputs(&caller, &name)).await? }))
 }
 
+/// A file of a job's output, once it ended.
+#[utoipa::path(get, path = "/jobs/{name}/outputs/{*path}", tag = "jobs", params(("path" = String, Path)), responses((status = 200, description = "The file.", body = Vec<u8>, content_type = "application/octet-stream")))]
 async fn output(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -434,12 +509,17 @@ async fn output(
     Ok(response)
 }
 
-#[derive(Deserialize)]
+/// A tenant to make.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewTenant {
+    /// Its name.
     name: String,
+    /// Its share of the host, beside the others'.
     #[serde(default = "one")]
+    #[schema(minimum = 1, maximum = 1000)]
     weight: u32,
+    /// What it may use.
     #[serde(default)]
     quotas: Quotas,
 }
@@ -448,10 +528,14 @@ fn one() -> u32 {
     1
 }
 
+/// Every tenant, for administrators; for others, their own.
+#[utoipa::path(get, path = "/tenants", tag = "tenants", responses((status = 200, description = "The tenants.", body = Items<TenantView>)))]
 async fn tenants(State(at): State<Shared>, Extension(caller): Extension<Caller>) -> Answer<impl IntoResponse> {
     Ok(Json(Items { items: at.call(move |host| host.tenants(&caller)).await? }))
 }
 
+/// Makes a tenant.
+#[utoipa::path(post, path = "/tenants", tag = "tenants", request_body = NewTenant, responses((status = 201, description = "The tenant.", body = TenantView)))]
 async fn create_tenant(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -461,19 +545,30 @@ async fn create_tenant(
     Ok((StatusCode::CREATED, Json(made)))
 }
 
-#[derive(Deserialize)]
+/// A token to make.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewToken {
+    /// What its owner calls it.
     name: String,
+    /// Whose it is to be, or the caller's own tenant's.
     tenant: Option<String>,
+    /// What it may do.
+    #[schema(min_items = 1)]
     scopes: Vec<Scope>,
+    /// How long it is taken; without it, until it is revoked.
+    #[schema(maximum = 316_224_000)]
     lifetime_seconds: Option<u64>,
 }
 
+/// Every token, for administrators; for others, those of their tenant.
+#[utoipa::path(get, path = "/tokens", tag = "tenants", responses((status = 200, description = "The tokens, without what makes them tokens.", body = Items<TokenView>)))]
 async fn tokens(State(at): State<Shared>, Extension(caller): Extension<Caller>) -> Answer<impl IntoResponse> {
     Ok(Json(Items { items: at.call(move |host| host.tokens(&caller)).await? }))
 }
 
+/// Makes a token. It is shown this once.
+#[utoipa::path(post, path = "/tokens", tag = "tenants", request_body = NewToken, responses((status = 201, description = "The token.", body = NewTokenView)))]
 async fn create_token(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -486,6 +581,8 @@ async fn create_token(
     Ok((StatusCode::CREATED, Json(made)))
 }
 
+/// Ends a token, unless nobody could make another after it.
+#[utoipa::path(delete, path = "/tokens/{id}", tag = "tenants", responses((status = 204, description = "It is taken no more.")))]
 async fn revoke_token(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -495,17 +592,20 @@ async fn revoke_token(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct AuditPage {
+    /// At most so many: 100 unless told, and never over 1,000.
     limit: Option<u32>,
 }
 
+/// Who changed what in the tenant, the newest first.
+#[utoipa::path(get, path = "/audit", tag = "tenants", params(AuditPage), responses((status = 200, description = "Lines of the audit log.", body = Items<Action>)))]
 async fn audit(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
-    query: Result<Query<AuditPage>, axum::extract::rejection::QueryRejection>,
+    Asked(AuditPage { limit }): Asked<AuditPage>,
 ) -> Answer<impl IntoResponse> {
-    let Query(AuditPage { limit }) = query?;
     Ok(Json(Items { items: at.call(move |host| host.audit_log(&caller, limit.unwrap_or(100))).await? }))
 }

@@ -1,5 +1,6 @@
 //! The port: connections, their limits, and the end.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +12,21 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::router;
+use super::patience::Patient;
+use super::places::{Places, neighbourhood};
+use super::{Shared, router};
 use crate::service::host::Host;
 
 /// Connections at once; the next ones wait to be accepted.
 const MOST_CONNECTIONS: usize = 1024;
-/// How long a caller may take for a request's first lines.
+/// Those of one address, or of one network of IPv6: a proxy that stands before the host for all still gets along.
+const MOST_EACH: usize = 512;
+/// What others are told, as far as one write goes: nothing is waited for.
+const TOO_MANY: &[u8] =
+    b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 5\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// How long a caller may take nothing of an answer.
+const UNREAD: Duration = Duration::from_secs(30);
+/// How long a caller may take for a request's first lines, also for those of the next request.
 const HEADERS: Duration = Duration::from_secs(10);
 /// How long those who are being answered are waited for at the end.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -76,10 +86,13 @@ impl Server {
 }
 
 async fn serve(listener: TcpListener, host: Arc<Host>) {
-    let service = TowerToHyperService::new(router(host));
+    let shared = Shared::new(host);
+    let ready = shared.ready.clone();
+    let service = TowerToHyperService::new(router(shared));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS).max_headers(100);
     let (places, ends) = (Arc::new(Semaphore::new(MOST_CONNECTIONS)), GracefulShutdown::new());
+    let each = Places::new(MOST_CONNECTIONS, MOST_EACH);
     let mut told = std::pin::pin!(told_to_end());
     loop {
         let place = tokio::select! {
@@ -90,19 +103,26 @@ async fn serve(listener: TcpListener, host: Arc<Host>) {
             accepted = listener.accept() => accepted,
             () = &mut told => break,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let Some(own_place) = each.take(neighbourhood(peer.ip())) else {
+            if let Ok(mut stream) = stream.into_std() {
+                let _ = stream.write(TOO_MANY);
+            }
             continue;
         };
         // Answers are small and should not wait for more to come.
         let _ = stream.set_nodelay(true);
-        let connection = ends.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
+        let connection = ends.watch(http.serve_connection(TokioIo::new(Patient::new(stream, UNREAD)), service.clone()));
         tokio::spawn(async move {
             // What a caller does to a connection is theirs.
             let _ = connection.await;
-            drop(place);
+            drop((place, own_place));
         });
     }
+    ready.close();
     drop(listener);
     let _ = tokio::time::timeout(GOODBYE, ends.shutdown()).await;
 }

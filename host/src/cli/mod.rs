@@ -64,6 +64,8 @@ enum Verb {
     Serve(serve::ServeArgs),
     /// Copy a complete output to an object store, where it appears as a whole
     Publish(objects::PublishArgs),
+    /// Print the OpenAPI document of the REST interface that `serve` has
+    Openapi,
     /// Build the example scripts and score the bundled pictures
     Demo(demo::DemoArgs),
     #[command(flatten)]
@@ -227,6 +229,10 @@ pub(crate) fn main() -> ExitCode {
         Verb::Serve(args) => serve::serve(&args),
         Verb::Publish(args) => objects::publish(&args),
         Verb::Fetch(args) => objects::fetch(&args),
+        Verb::Openapi => {
+            say!("{}", scorehost::api::openapi().trim_end());
+            Ok(COMPLETED)
+        }
         Verb::Remote(group) => remote::remote(&group),
         Verb::Compile(limits) => {
             let (limits, mode) = limits.parts();

@@ -10,7 +10,7 @@ use super::tenants::audit;
 use super::{Result, State, StateError, Tenant, deployments, endpoints, json, now, optional, tenants};
 
 /// Where a job is, in Azure's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum JobStatus {
     /// It waits for its turn.
     Queued,

@@ -171,6 +171,18 @@ impl State {
         settled.blocking_recv().unwrap_or(Err(StateError::Closed))
     }
 
+    /// Writes, and waits for the disk as every change does, but changes nothing.
+    ///
+    /// # Errors
+    /// If a change could not be kept now.
+    pub fn probe(&self) -> Result<()> {
+        self.change(|on| {
+            // A page is written whatever the value was before.
+            let version: u32 = on.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            Ok(on.pragma_update(None, "user_version", version)?)
+        })
+    }
+
     fn read(&self) -> MutexGuard<'_, Connection> {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Result, State, StateError, is_taken, now, optional};
 
 /// What a tenant may use at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quotas {
     /// Jobs that run.
@@ -89,7 +89,7 @@ pub struct TokenUse {
 }
 
 /// A line of the audit log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Action {
     /// When.
     pub at: String,

@@ -73,6 +73,11 @@ impl Client {
         Self { agent: config.build().new_agent(), profile }
     }
 
+    /// Where the host is, without a `/` at the end.
+    pub(super) fn url(&self) -> &str {
+        &self.profile.url
+    }
+
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RemoteError> {
         let answer = self.send(self.request(Method::GET, path, ())?)?;
         self.json(answer, path, MOST_JSON)

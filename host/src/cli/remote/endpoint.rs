@@ -132,7 +132,9 @@ fn address(name: &str) -> String {
 }
 
 fn find(client: &Client, name: &str) -> Result<EndpointView, RemoteError> {
-    client.get(&address(name))
+    let found: EndpointView = client.get(&address(name))?;
+    // As clients of Azure take it, from wherever they are.
+    Ok(EndpointView { scoring_uri: format!("{}{}", client.url(), found.scoring_uri), ..found })
 }
 
 /// What is asked for; what was typed goes before what is written.

@@ -171,6 +171,7 @@ impl Shown for EndpointView {
             ("default deployment", text(default.as_ref())),
             ("description", self.description.clone()),
             ("tags", tags.join(", ")),
+            ("scoring uri", self.scoring_uri.clone()),
             ("created", self.created.clone()),
             ("updated", self.updated.clone()),
         ]

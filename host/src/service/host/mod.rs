@@ -157,6 +157,14 @@ impl Host {
         ))
     }
 
+    /// Whether changes can be kept: the database is written, and nothing in it changes.
+    ///
+    /// # Errors
+    /// If they cannot.
+    pub fn is_ready(&self) -> Result<(), HostError> {
+        Ok(self.state.probe()?)
+    }
+
     /// Stops every job's process; the jobs go on when the host is opened again.
     pub fn close(&self) {
         self.scheduler.stop();

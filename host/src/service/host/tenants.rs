@@ -25,7 +25,7 @@ const MOST_TOKEN: usize = 128;
 const MOST_LIFETIME: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
 /// What a token may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// See everything of its tenant.

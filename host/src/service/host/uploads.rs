@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::folders::{Folders, list};
 use super::{Caller, Host, HostError, Scope, UploadView, disk, names};
+use crate::service::digest::ModelDigest;
 use crate::state::{StateError, Tenant};
 
 /// The largest file that is taken; a model of the largest size fits.
@@ -16,6 +17,8 @@ pub const MOST_FILE_BYTES: u64 = 4 << 30;
 /// Stands beside the files once nothing is added any more.
 const FINISHED: &str = "finished";
 const FILES: &str = "files";
+/// What the files are, once somebody asked.
+const DIGEST: &str = "digest";
 
 /// What a file counts for beside its bytes: names take room too.
 const ENTRY: u64 = 4096;
@@ -160,6 +163,22 @@ impl Host {
         // Again, too, where it was finished before: perhaps nobody lived to see that on the disk.
         self.folders.sync(&folder).map_err(&failed)?;
         self.upload(caller, id)
+    }
+
+    /// What the files of an upload that is finished are, with their names: the same for the same files sent again.
+    pub(super) fn upload_digest(&self, caller: &Caller, id: &str) -> Result<String, HostError> {
+        let files = self.finished_upload(caller, id)?;
+        let failed = disk("read the upload");
+        let known = files.with_file_name(DIGEST);
+        if let Ok(digest) = fs::read_to_string(&known) {
+            return Ok(digest);
+        }
+        let digest = ModelDigest::of(&files).map_err(|e| failed(std::io::Error::other(e.to_string())))?.whole;
+        // Kept, since it is read as a whole for it; whole or not at all, and made again where a crash loses it.
+        let mut part = self.folders.part(caller.tenant.id)?;
+        part.write_all(digest.as_bytes()).map_err(&failed)?;
+        part.persist(known).map_err(|e| failed(e.error))?;
+        Ok(digest)
     }
 
     /// The files of an upload that is finished.

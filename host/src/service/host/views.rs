@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::job::Progress;
 use crate::state::{self, JobStatus, Quotas};
 
 /// A tenant.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct TenantView {
     /// Its name.
     pub name: String,
@@ -22,7 +23,7 @@ pub struct TenantView {
 }
 
 /// A token, without what makes it one.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct TokenView {
     /// Its public part.
     pub id: String,
@@ -41,7 +42,7 @@ pub struct TokenView {
 }
 
 /// A token that was made now.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct NewTokenView {
     /// Its public part.
     pub id: String,
@@ -54,7 +55,7 @@ pub struct NewTokenView {
 }
 
 /// A file of an upload or an output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FileView {
     /// Its path below the folder, with `/` between.
     pub path: String,
@@ -63,7 +64,7 @@ pub struct FileView {
 }
 
 /// A folder that is being sent, or was.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct UploadView {
     /// Its name.
     pub id: String,
@@ -74,7 +75,7 @@ pub struct UploadView {
 }
 
 /// A version of a model.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ModelView {
     /// Its name.
     pub name: String,
@@ -87,7 +88,7 @@ pub struct ModelView {
 }
 
 /// An endpoint.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct EndpointView {
     /// Its name.
     pub name: String,
@@ -97,6 +98,8 @@ pub struct EndpointView {
     pub tags: BTreeMap<String, String>,
     /// As Azure has it.
     pub defaults: DefaultsView,
+    /// Where jobs are posted in Azure's words: a path of this host.
+    pub scoring_uri: String,
     /// When it was made.
     pub created: String,
     /// When it was last changed.
@@ -104,7 +107,7 @@ pub struct EndpointView {
 }
 
 /// What an endpoint does where it is not told.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct DefaultsView {
     /// The deployment that answers.
     pub deployment_name: Option<String>,
@@ -113,7 +116,7 @@ pub struct DefaultsView {
 }
 
 /// A version of a deployment.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DeploymentView {
     /// Its endpoint's name.
     pub endpoint: String,
@@ -134,7 +137,7 @@ pub struct DeploymentView {
 }
 
 /// What a job scores.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum InputSpec {
     /// A folder that was sent.
@@ -144,7 +147,7 @@ pub enum InputSpec {
 }
 
 /// A wish for a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobRequest {
     /// What is scored.
@@ -158,7 +161,7 @@ pub struct JobRequest {
 }
 
 /// How far a job is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProgressView {
     /// Files of the input.
     pub files: u64,
@@ -177,7 +180,7 @@ pub struct ProgressView {
 }
 
 /// A job.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct JobView {
     /// Its name.
     pub name: String,
@@ -255,6 +258,7 @@ impl From<state::Endpoint> for EndpointView {
         let state::Endpoint { id: _, name, description, tags, default_deployment, created, updated } = endpoint;
         let (deployment_name, deployment_version) = default_deployment.unzip();
         let defaults = DefaultsView { deployment_name, deployment_version };
-        Self { name, description, tags, defaults, created, updated }
+        let scoring_uri = format!("/endpoints/{name}/jobs");
+        Self { name, description, tags, defaults, scoring_uri, created, updated }
     }
 }

@@ -1,0 +1,595 @@
+//! Jobs as clients of Azure's batch endpoints post and poll them: other words for the verbs that `/v1` has.
+//!
+//! What goes in: the body, the headers and the spellings that Azure's documents and its clients use. What comes out: its
+//! job resource. What Scorehost does not do is refused by its name; nothing that would change a result is passed over.
+
+#![expect(unused_qualifications, reason = "the macro that describes a route writes some")]
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Shared;
+use super::problem::Problem;
+use super::request::{Asked, JsonBody, Path};
+use super::routes::{Answer, one_header};
+use crate::service::host::{Caller, InputSpec, JobRequest, JobView, MOST_PAGE};
+use crate::state::JobStatus;
+
+/// Names a deployment, as Azure's clients do.
+const DEPLOYMENT: &str = "azureml-model-deployment";
+/// An idempotency key, as Azure's clients send it.
+const REPEATABLE: &str = "repeatability_request-id";
+/// What the address of an upload begins with.
+const UPLOAD: &str = "scorehost:uploads/";
+/// Jobs of a page, where nobody says.
+const PAGE: u32 = 50;
+
+/// The names of a body's members: Azure takes them in capitals and small letters alike.
+const MEMBERS: [&str; 28] = [
+    "properties",
+    "inputData",
+    "outputData",
+    "jobInputType",
+    "jobOutputType",
+    "uri",
+    "value",
+    "mode",
+    "compute",
+    "instanceCount",
+    "target",
+    "isLocal",
+    "instanceType",
+    "location",
+    "miniBatchSize",
+    "errorThreshold",
+    "retrySettings",
+    "maxRetries",
+    "timeout",
+    "outputFileName",
+    "maxConcurrencyPerInstance",
+    "loggingLevel",
+    "partitionKeys",
+    "dataset",
+    "outputDataset",
+    "name",
+    "description",
+    "tags",
+];
+
+/// A job to post, in Azure's words. Members may be spelt in capitals and small letters alike: `InputData` is `inputData`.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AzureJobRequest {
+    /// The job.
+    properties: AzureJobProperties,
+}
+
+/// What is to be done.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AzureJobProperties {
+    /// The one input, under any name.
+    input_data: BTreeMap<String, AzureInput>,
+    /// Refused with an address: outputs stay on the host, where they are downloaded.
+    #[serde(default)]
+    output_data: BTreeMap<String, AzureOutput>,
+    /// Where it runs.
+    compute: Option<AzureCompute>,
+    /// Files of one call of the script.
+    mini_batch_size: Option<Whole>,
+    /// Failed files before the job is stopped; -1 for any number.
+    error_threshold: Option<Whole>,
+    /// What becomes of mini-batches that fail.
+    retry_settings: Option<AzureRetries>,
+    /// The name of the file with the rows.
+    output_file_name: Option<String>,
+    /// Script instances at once.
+    max_concurrency_per_instance: Option<Whole>,
+    /// `Warning`, `Info` or `Debug`.
+    logging_level: Option<String>,
+    /// Refused: mini-batches are of files.
+    partition_keys: Option<Vec<String>>,
+    /// Refused: `inputData` has the input.
+    dataset: Option<Value>,
+    /// Refused, as `outputData` is.
+    output_dataset: Option<Value>,
+    /// Refused: the host names jobs.
+    name: Option<String>,
+    /// Refused: jobs have none.
+    description: Option<String>,
+    /// Refused, unless empty: jobs have none.
+    #[serde(default)]
+    tags: BTreeMap<String, Value>,
+    /// Whatever is in it, it means nothing here.
+    #[serde(default)]
+    properties: BTreeMap<String, Value>,
+}
+
+/// An input.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AzureInput {
+    /// `UriFolder` or `UriFile`.
+    job_input_type: String,
+    /// `file:///FOLDER` or `/FOLDER` on the host, below one that the operator allows; or `scorehost:uploads/ID`.
+    uri: Option<String>,
+    /// Refused: a model takes no literals.
+    value: Option<Value>,
+    /// How Azure brings it to the script; it means nothing here.
+    #[serde(rename = "mode")]
+    _mode: Option<String>,
+}
+
+/// An output.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AzureOutput {
+    /// `UriFile`.
+    #[serde(rename = "jobOutputType")]
+    _job_output_type: Option<String>,
+    /// Refused: outputs stay on the host.
+    uri: Option<String>,
+    /// It means nothing here.
+    #[serde(rename = "mode")]
+    _mode: Option<String>,
+}
+
+/// Where a job runs: on this host, whatever is said.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AzureCompute {
+    /// Instances at once.
+    instance_count: Option<Whole>,
+    /// It means nothing here, as in a deployment.
+    #[serde(rename = "target")]
+    _target: Option<String>,
+    /// It means nothing here.
+    #[serde(rename = "isLocal")]
+    _is_local: Option<bool>,
+    /// It means nothing here.
+    #[serde(rename = "instanceType")]
+    _instance_type: Option<String>,
+    /// It means nothing here.
+    #[serde(rename = "location")]
+    _location: Option<String>,
+    /// It means nothing here.
+    #[serde(rename = "properties")]
+    _properties: Option<Value>,
+}
+
+/// What becomes of mini-batches that fail.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AzureRetries {
+    /// Attempts after the first.
+    max_retries: Option<Whole>,
+    /// How long one attempt may take: `PT30S`.
+    timeout: Option<String>,
+}
+
+/// A whole number; Azure's own examples write some as texts.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+enum Whole {
+    /// As one.
+    Number(i64),
+    /// As a text.
+    Text(String),
+}
+
+impl std::fmt::Display for Whole {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Whole::Number(number) => number.fmt(f),
+            Whole::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+/// A job, in Azure's words.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct AzureJob {
+    /// Its path on this host: where it is polled.
+    id: String,
+    /// Its name.
+    name: String,
+    /// What it is.
+    #[serde(rename = "type")]
+    #[schema(example = "Scorehost/batchEndpoints/jobs")]
+    kind: &'static str,
+    /// What there is to tell.
+    properties: AzureJobState,
+}
+
+/// What there is to tell of a job.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct AzureJobState {
+    /// Where it is.
+    status: AzureStatus,
+    /// The endpoint.
+    endpoint: String,
+    /// The deployment that answers it, with its version.
+    deployment: String,
+    /// Why it failed.
+    error: Option<String>,
+    /// The path on this host with the files of the output, once it ended.
+    output: String,
+    /// When it was accepted.
+    created: String,
+    /// When its first process was begun.
+    started: Option<String>,
+    /// When it ended.
+    ended: Option<String>,
+}
+
+/// Where a job is: those of Azure's words that happen here.
+#[derive(Serialize, ToSchema)]
+enum AzureStatus {
+    /// It waits for its turn.
+    Queued,
+    /// A process scores it.
+    Running,
+    /// It was asked to stop, and has not yet.
+    CancelRequested,
+    /// Its output is complete.
+    Completed,
+    /// It ended without one.
+    Failed,
+    /// It was asked to stop, and did.
+    Canceled,
+}
+
+/// A page of jobs, in Azure's words.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct AzureJobs {
+    /// The newest first.
+    value: Vec<AzureJob>,
+    /// The path on this host of the next page; none where this may be the last.
+    next_link: Option<String>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct AzurePage {
+    /// Only jobs older than this one.
+    before: Option<String>,
+}
+
+impl From<JobView> for AzureJob {
+    fn from(job: JobView) -> Self {
+        let status = match job.status {
+            _ if job.canceling => AzureStatus::CancelRequested,
+            JobStatus::Queued => AzureStatus::Queued,
+            JobStatus::Running => AzureStatus::Running,
+            JobStatus::Completed => AzureStatus::Completed,
+            JobStatus::Failed => AzureStatus::Failed,
+            JobStatus::Canceled => AzureStatus::Canceled,
+        };
+        let properties = AzureJobState {
+            status,
+            deployment: format!("{}:{}", job.deployment, job.version),
+            error: job.error,
+            output: format!("/v1/jobs/{}/outputs", job.name),
+            created: job.created,
+            started: job.started,
+            ended: job.ended,
+            endpoint: job.endpoint,
+        };
+        let id = format!("/endpoints/{}/jobs/{}", properties.endpoint, job.name);
+        Self { id, name: job.name, kind: "Scorehost/batchEndpoints/jobs", properties }
+    }
+}
+
+pub(super) fn azure() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(azure_submit, azure_jobs)).routes(routes!(azure_job))
+}
+
+/// Tells what went wrong also as Azure's clients read it.
+pub(super) async fn told(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    match response.extensions_mut().remove::<Problem>() {
+        Some(problem) => problem.for_azure().into_response(),
+        None => response,
+    }
+}
+
+/// Posts a job to an endpoint's scoring address, in Azure's words.
+#[utoipa::path(post, path = "/endpoints/{endpoint}/jobs", tag = "azure",
+    params(
+        ("azureml-model-deployment" = Option<String>, Header, description = "The deployment, at a version or the latest; without it, the endpoint's default."),
+        ("repeatability_request-id" = Option<String>, Header, description = "Under which the same request gives the same job, however often it is sent.", min_length = 1, max_length = 128),
+    ),
+    request_body = AzureJobRequest,
+    responses(
+        (status = 201, description = "The job, accepted now.", body = AzureJob, headers(("location" = String, description = "Where the job is polled."))),
+        (status = 200, description = "The job that was accepted before, under the same key.", body = AzureJob, headers(("location" = String, description = "Where the job is polled."))),
+    ))]
+async fn azure_submit(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(endpoint): Path<String>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<Value>,
+) -> Answer<impl IntoResponse> {
+    let request: AzureJobRequest = serde_json::from_value(spelt(body)?).map_err(|e| Problem::wrong(&e))?;
+    let request = wish(request.properties, one_header(&headers, DEPLOYMENT)?)?;
+    let key = one_header(&headers, REPEATABLE)?;
+    let (job, is_new) = at.call(move |host| host.submit(&caller, &endpoint, &request, key.as_deref())).await?;
+    let job = AzureJob::from(job);
+    let location = HeaderValue::from_str(&job.id).map_err(|_| Problem::host())?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, [(header::LOCATION, location)], Json(job)))
+}
+
+/// A job of an endpoint, in Azure's words: this is polled.
+#[utoipa::path(get, path = "/endpoints/{endpoint}/jobs/{name}", tag = "azure",
+    responses((status = 200, description = "The job.", body = AzureJob)))]
+async fn azure_job(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path((endpoint, name)): Path<(String, String)>,
+) -> Answer<impl IntoResponse> {
+    let asked = name.clone();
+    let job = at.call(move |host| host.job(&caller, &name)).await?;
+    if job.endpoint == endpoint { Ok(Json(AzureJob::from(job))) } else { Err(Problem::unknown("job", &asked)) }
+}
+
+/// Jobs of an endpoint, the newest first, in Azure's words.
+#[utoipa::path(get, path = "/endpoints/{endpoint}/jobs", tag = "azure", params(AzurePage),
+    responses((status = 200, description = "A page of them.", body = AzureJobs)))]
+async fn azure_jobs(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(endpoint): Path<String>,
+    Asked(AzurePage { before }): Asked<AzurePage>,
+) -> Answer<impl IntoResponse> {
+    let most = PAGE.min(MOST_PAGE);
+    let jobs = at
+        .call(move |host| {
+            let name = host.endpoint(&caller, &endpoint)?.name;
+            host.jobs(&caller, before.as_deref(), Some(&name), most)
+        })
+        .await?;
+    let last = jobs.last().filter(|_| jobs.len() >= most as usize);
+    let next_link = last.map(|job| format!("/endpoints/{}/jobs?before={}", job.endpoint, job.name));
+    Ok(Json(AzureJobs { value: jobs.into_iter().map(Into::into).collect(), next_link }))
+}
+
+/// The body with its members spelt as they are here, and without those that are `null`.
+fn spelt(body: Value) -> Result<Value, Problem> {
+    let Value::Object(members) = body else { return Ok(body) };
+    let mut spelt = Map::new();
+    for (written, value) in members {
+        let name = MEMBERS.into_iter().find(|name| name.eq_ignore_ascii_case(&written));
+        let value = match (name, value) {
+            (_, Value::Null) => continue,
+            // The names in these are the caller's own.
+            (Some("inputData" | "outputData"), Value::Object(named)) => {
+                let spelt = named.into_iter().map(|(name, value)| Ok((name, self::spelt(value)?)));
+                Value::Object(spelt.collect::<Result<_, Problem>>()?)
+            }
+            (Some("tags" | "value" | "dataset" | "outputDataset"), value) => value,
+            (_, value) => self::spelt(value)?,
+        };
+        let name = name.map_or(written, str::to_owned);
+        if spelt.contains_key(&name) {
+            return Err(Problem::refused(&format!("the body says `{name}` twice")));
+        }
+        spelt.insert(name, value);
+    }
+    Ok(Value::Object(spelt))
+}
+
+/// The same wish in the words of this host.
+fn wish(job: AzureJobProperties, deployment: Option<String>) -> Result<JobRequest, Problem> {
+    refuse(&job)?;
+    let mut inputs = job.input_data.iter();
+    let (Some((name, wanted)), None) = (inputs.next(), inputs.next()) else {
+        return Err(Problem::refused(
+            "`inputData` has to hold one input\nhint: a job of a model scores one folder or file",
+        ));
+    };
+    let input = input(name, wanted)?;
+    let mut set = BTreeMap::new();
+    let mut replace = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            set.insert(key.to_owned(), value);
+        }
+    };
+    let whole = |number: Option<Whole>| number.map(|number| number.to_string());
+    let (max_retries, timeout) = job.retry_settings.map_or((None, None), |retry| (retry.max_retries, retry.timeout));
+    if let Some(long) = timeout.as_ref().filter(|text| text.starts_with('P') && !text.starts_with("PT")) {
+        let long: String = long.chars().take(64).collect();
+        return Err(Problem::refused(&format!("the timeout `{long}` has days\nhint: write it in hours, as `PT36H`")));
+    }
+    replace("settings.mini_batch_size", whole(job.mini_batch_size));
+    replace("settings.error_threshold", whole(job.error_threshold));
+    replace("settings.retry_settings.max_retries", whole(max_retries));
+    replace("settings.retry_settings.timeout", timeout);
+    replace("settings.output_file_name", job.output_file_name);
+    replace("settings.max_concurrency_per_instance", whole(job.max_concurrency_per_instance));
+    replace("settings.logging_level", job.logging_level.map(|level| level.to_ascii_lowercase()));
+    replace("resources.instance_count", whole(job.compute.and_then(|compute| compute.instance_count)));
+    Ok(JobRequest { input, deployment, set })
+}
+
+/// What Azure does and this host does not, by its name.
+fn refuse(job: &AzureJobProperties) -> Result<(), Problem> {
+    // What the names in `properties` are, such as an experiment's, changes no result.
+    let _ = &job.properties;
+    let has_output = job.output_data.values().any(|output| output.uri.is_some()) || job.output_dataset.is_some();
+    let cases = [
+        (
+            has_output,
+            "`outputData` names a place for the output\nhint: leave it out, and download the output from the job",
+        ),
+        (
+            job.partition_keys.is_some(),
+            "`partitionKeys` is not supported\nhint: mini-batches are of `miniBatchSize` files",
+        ),
+        (job.dataset.is_some(), "`dataset` is not supported\nhint: name the input in `inputData`"),
+        (job.name.is_some(), "`name` is not supported\nhint: leave it out; the answer has the name that the host gave"),
+        (job.description.is_some(), "`description` is not supported\nhint: leave it out; jobs have none"),
+        (!job.tags.is_empty(), "`tags` are not supported\nhint: leave them out; endpoints and deployments have tags"),
+    ];
+    match cases.iter().find(|(is_there, _)| *is_there) {
+        Some((_, text)) => Err(Problem::refused(text)),
+        None => Ok(()),
+    }
+}
+
+/// What is scored.
+fn input(name: &str, input: &AzureInput) -> Result<InputSpec, Problem> {
+    let shown = |text: &str| text.chars().take(64).map(|c| if c.is_control() { '�' } else { c }).collect::<String>();
+    let is_files = ["UriFolder", "UriFile"].iter().any(|kind| kind.eq_ignore_ascii_case(&input.job_input_type));
+    if !is_files || input.value.is_some() {
+        let detail = format!("input `{}` is a `{}`", shown(name), shown(&input.job_input_type));
+        return Err(Problem::refused(&format!(
+            "{detail}\nhint: a model takes a `UriFolder` or a `UriFile`, with its `uri`"
+        )));
+    }
+    let Some(uri) = &input.uri else {
+        return Err(Problem::refused(&format!("input `{}` has no `uri`", shown(name))));
+    };
+    if let Some(id) = uri.strip_prefix(UPLOAD) {
+        return Ok(InputSpec::Upload(id.to_owned()));
+    }
+    let path = uri.strip_prefix("file://").map_or_else(|| uri.starts_with('/').then(|| uri.clone()), decoded);
+    path.map(InputSpec::Path).ok_or_else(|| {
+        Problem::refused(&format!(
+            "input `{}` lies at `{}`, where this host reads nothing\nhint: `file:///FOLDER` is a folder of the host that its \
+             operator allows, `{UPLOAD}ID` one that was sent",
+            shown(name),
+            shown(uri)
+        ))
+    })
+}
+
+/// The path of a `file:` address of this machine.
+fn decoded(rest: &str) -> Option<String> {
+    let path = rest.strip_prefix("localhost").unwrap_or(rest);
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut left = path.as_bytes();
+    while let Some((byte, after)) = left.split_first() {
+        left = after;
+        if *byte != b'%' {
+            bytes.push(*byte);
+            continue;
+        }
+        let digits =
+            std::str::from_utf8(left.get(..2)?).ok().filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        left = &left[2..];
+    }
+    String::from_utf8(bytes).ok().filter(|path| path.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn asked(body: Value) -> Result<JobRequest, String> {
+        let told = |problem: Problem| serde_json::to_value(problem).unwrap()["detail"].as_str().unwrap().to_owned();
+        let body = serde_json::from_value::<AzureJobRequest>(spelt(body).map_err(told)?).map_err(|e| e.to_string())?;
+        wish(body.properties, None).map_err(told)
+    }
+
+    #[test]
+    fn azures_documents_and_its_client_are_understood_alike() {
+        // As the documents of Azure's REST write it, and as azure-ai-ml 1.35 does.
+        let written = json!({"properties": {
+            "InputData": {"mnist": {"JobInputType": "UriFolder", "Uri": "file:///data/a%20b"}},
+            "OutputData": {"score": {"JobOutputType": "UriFile"}},
+            "Compute": {"InstanceCount": 1}, "MiniBatchSize": "5", "ErrorThreshold": -1,
+            "RetrySettings": {"MaxRetries": 3, "Timeout": "PT30S"}, "OutputFileName": "a.csv",
+            "MaxConcurrencyPerInstance": 2, "LoggingLevel": "Info", "Properties": {"experimentName": "e"},
+        }});
+        let sent = json!({"properties": {
+            "inputData": {"UriFolder": {"jobInputType": "UriFolder", "uri": "/data/a b"}},
+            "outputData": {"score": {"jobOutputType": "UriFile", "mode": null}},
+            "compute": {"isLocal": false, "target": "gpu", "instanceCount": 1}, "miniBatchSize": 5, "errorThreshold": -1,
+            "retrySettings": {"maxRetries": 3, "timeout": "PT30S"}, "outputFileName": "a.csv",
+            "maxConcurrencyPerInstance": 2, "loggingLevel": "info", "properties": {}, "name": null,
+        }});
+        let set = [
+            ("resources.instance_count", "1"),
+            ("settings.error_threshold", "-1"),
+            ("settings.logging_level", "info"),
+            ("settings.max_concurrency_per_instance", "2"),
+            ("settings.mini_batch_size", "5"),
+            ("settings.output_file_name", "a.csv"),
+            ("settings.retry_settings.max_retries", "3"),
+            ("settings.retry_settings.timeout", "PT30S"),
+        ];
+        let set: BTreeMap<_, _> = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let expected = JobRequest { input: InputSpec::Path("/data/a b".into()), deployment: None, set };
+        assert_eq!(asked(written), Ok(expected.clone()));
+        assert_eq!(asked(sent), Ok(expected));
+    }
+
+    #[test]
+    fn places_of_inputs_are_told_apart() {
+        for (uri, expected) in [
+            ("scorehost:uploads/upload-1", Some(InputSpec::Upload("upload-1".into()))),
+            ("/data", Some(InputSpec::Path("/data".into()))),
+            ("file:///data/%C3%BC", Some(InputSpec::Path("/data/ü".into()))),
+            ("file://localhost/data", Some(InputSpec::Path("/data".into()))),
+            ("file://elsewhere/data", None),
+            ("file:///data/%zz", None),
+            ("file:///data/%c", None),
+            ("file:///%ff", None),
+            ("file://", None),
+            ("data", None),
+            ("", None),
+            ("azureml:pictures@latest", None),
+            ("azureml://datastores/a/paths/b", None),
+            ("s3://bucket/a", None),
+        ] {
+            let body = json!({"properties": {"inputData": {"a": {"jobInputType": "urifile", "uri": uri}}}});
+            assert_eq!(asked(body).ok().map(|wish| wish.input), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_done_is_refused_by_its_name() {
+        let fine = json!({"inputData": {"a": {"jobInputType": "UriFolder", "uri": "/data"}}});
+        for (more, named) in [
+            (json!({"outputData": {"score": {"jobOutputType": "UriFile", "uri": "azureml://x"}}}), "`outputData`"),
+            (json!({"outputDataset": {"datastoreId": "a", "path": "b"}}), "`outputData`"),
+            (json!({"partitionKeys": ["a"]}), "`partitionKeys`"),
+            (json!({"dataset": "a"}), "`dataset`"),
+            (json!({"name": "a"}), "`name`"),
+            (json!({"tags": {"a": "b"}}), "`tags`"),
+            (json!({"retrySettings": {"timeout": "P1D"}}), "timeout `P1D`"),
+            (json!({"miniBatchSise": 1}), "`miniBatchSise`"),
+            (json!({"MiniBatchSize": 1, "miniBatchSize": 2}), "`miniBatchSize` twice"),
+            (json!({"inputData": {}}), "`inputData`"),
+            (json!({"inputData": {"a": {"jobInputType": "Literal", "value": 1}}}), "`Literal`"),
+            (json!({"inputData": {"a": {"jobInputType": "UriFolder"}}}), "no `uri`"),
+            (json!({"inputData": {"a": {"jobInputType": "MLTable", "uri": "/data"}}}), "`MLTable`"),
+        ] {
+            let mut job = fine.clone();
+            job.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let refused = asked(json!({"properties": job})).unwrap_err();
+            assert!(refused.contains(named), "{named}: {refused}");
+        }
+        for body in [json!(1), json!({}), json!({"properties": []}), json!([])] {
+            assert!(asked(body.clone()).is_err(), "{body}");
+        }
+    }
+}

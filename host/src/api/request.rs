@@ -1,0 +1,77 @@
+//! What is read of a request: names of its path, its query, its JSON. What is wrong with one is told as a problem, and no
+//! body is read that is too large or too slow.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header;
+use axum::http::request::Parts;
+use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
+
+use super::problem::Problem;
+
+/// What a JSON body may have.
+const MOST_BODY: usize = 1 << 20;
+/// What is read of one that has more.
+const MOST_DROPPED: usize = 16 << 20;
+/// How long a JSON body, or a part of a file, may take.
+pub(super) const PART: Duration = Duration::from_secs(30);
+
+/// The names in a path.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = axum::extract::Path::from_request_parts(parts, state).await;
+        path.map(|axum::extract::Path(names)| Self(names)).map_err(|e| Problem::no_path(&e.body_text()))
+    }
+}
+
+/// What is asked for in the query.
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = axum::extract::Query::from_request_parts(parts, state).await;
+        query.map(|axum::extract::Query(asked)| Self(asked)).map_err(|e| Problem::no_query(&e.body_text()))
+    }
+}
+
+/// A JSON body.
+pub(super) struct JsonBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let is_json = kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+        if !is_json {
+            return Err(Problem::not_json());
+        }
+        let body = tokio::time::timeout(PART, read(request.into_body())).await.map_err(|_| Problem::slow())??;
+        Ok(Self(serde_json::from_slice(&body).map_err(|error| Problem::wrong(&error))?))
+    }
+}
+
+/// A body that may have so many bytes. Of one that has more, some are read and dropped: a caller that still sends would
+/// not see the answer.
+async fn read(body: Body) -> Result<Vec<u8>, Problem> {
+    let (mut kept, mut count, mut parts) = (Vec::new(), 0, body.into_data_stream());
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|_| Problem::broken())?;
+        count += part.len();
+        if count <= MOST_BODY {
+            kept.extend_from_slice(&part);
+        } else if count > MOST_DROPPED {
+            break;
+        }
+    }
+    if count > MOST_BODY { Err(Problem::too_large(MOST_BODY)) } else { Ok(kept) }
+}
