@@ -1,5 +1,7 @@
 //! What went wrong, as callers are told it: RFC 9457's `application/problem+json`, with the cure as `hint`.
 
+use std::time::SystemTime;
+
 use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -10,7 +12,7 @@ use crate::service::host::HostError;
 use crate::state::StateError;
 
 /// Seconds after which a refused caller may try again.
-const RETRY_AFTER: &str = "5";
+const RETRY_AFTER: u64 = 5;
 
 /// See the module.
 #[derive(Debug, Serialize)]
@@ -22,6 +24,9 @@ pub(super) struct Problem {
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
+    /// Seconds after which it may be tried again.
+    #[serde(skip)]
+    retry_after: u64,
 }
 
 impl Problem {
@@ -31,7 +36,7 @@ impl Problem {
             None => (detail.to_owned(), None),
         };
         let title = status.canonical_reason().unwrap_or_default();
-        Self { kind: "about:blank", title, status: status.as_u16(), detail, hint }
+        Self { kind: "about:blank", title, status: status.as_u16(), detail, hint, retry_after: RETRY_AFTER }
     }
 
     /// What failed is this host; why is in its log, and nobody else's business.
@@ -77,7 +82,13 @@ impl From<HostError> for Problem {
     fn from(error: HostError) -> Self {
         let status = match &error {
             HostError::Stranger => StatusCode::UNAUTHORIZED,
-            HostError::Scope(_) => StatusCode::FORBIDDEN,
+            HostError::Scope(_) | HostError::State(StateError::TooLarge { .. }) => StatusCode::FORBIDDEN,
+            HostError::State(StateError::Spent { anew, .. }) => {
+                let wait =
+                    humantime::parse_rfc3339(anew).ok().and_then(|anew| anew.duration_since(SystemTime::now()).ok());
+                let retry_after = wait.map_or(RETRY_AFTER, |wait| wait.as_secs() + 1);
+                return Self { retry_after, ..Self::new(StatusCode::TOO_MANY_REQUESTS, &error.to_string()) };
+            }
             HostError::Refused(_) | HostError::Name(_) => StatusCode::BAD_REQUEST,
             HostError::State(StateError::Unknown { .. }) => StatusCode::NOT_FOUND,
             HostError::State(StateError::Exists { .. } | StateError::InUse { .. }) => StatusCode::CONFLICT,
@@ -108,7 +119,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after));
         }
         response
     }

@@ -20,8 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use super::problem::Problem;
-use crate::service::host::{Caller, Host, JobRequest, JobView, MOST_PAGE, Scope};
-use crate::state::Quotas;
+use crate::service::host::{
+    Caller, Host, JobRequest, JobStatus, JobView, MOST_PAGE, Quotas, QuotasChange, Scope, UsageQuery,
+};
 
 /// What a JSON body may have.
 const MOST_BODY: usize = 1 << 20;
@@ -83,23 +84,26 @@ pub(super) fn v1() -> Router<Shared> {
     Router::new()
         .route("/whoami", get(whoami))
         .route("/uploads", post(begin_upload))
-        .route("/uploads/{id}", get(upload))
+        .route("/uploads/{id}", get(upload).delete(delete_upload))
         .route("/uploads/{id}/files/{*path}", put(put_file))
         .route("/uploads/{id}/finish", post(finish_upload))
         .route("/models", get(models).post(create_model))
+        .route("/models/{name}", get(model).delete(delete_model))
         .route("/endpoints", get(endpoints).post(create_endpoint))
         .route("/endpoints/{endpoint}", get(endpoint).patch(update_endpoint).delete(delete_endpoint))
         .route("/endpoints/{endpoint}/deployments", get(deployments).post(create_deployment))
         .route("/endpoints/{endpoint}/deployments/{name}", get(deployment).delete(delete_deployment))
         .route("/endpoints/{endpoint}/jobs", post(submit))
         .route("/jobs", get(jobs))
-        .route("/jobs/{name}", get(job))
+        .route("/jobs/{name}", get(job).delete(delete_job))
         .route("/jobs/{name}/cancel", post(cancel))
         .route("/jobs/{name}/resume", post(resume))
         .route("/jobs/{name}/events", get(events))
         .route("/jobs/{name}/outputs", get(outputs))
         .route("/jobs/{name}/outputs/{*path}", get(output))
         .route("/tenants", get(tenants).post(create_tenant))
+        .route("/tenants/{name}", get(tenant).patch(update_tenant))
+        .route("/usage", get(usage))
         .route("/tokens", get(tokens).post(create_token))
         .route("/tokens/{id}", delete(revoke_token))
         .route("/audit", get(audit))
@@ -141,6 +145,15 @@ async fn put_file(
     Ok(StatusCode::NO_CONTENT)
 }
 
+async fn delete_upload(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
+    at.call(move |host| host.delete_upload(&caller, &id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 async fn finish_upload(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -167,6 +180,33 @@ async fn create_model(
 ) -> Answer<impl IntoResponse> {
     let model = at.call(move |host| host.create_model(&caller, &new.name, &new.upload)).await?;
     Ok((StatusCode::CREATED, Json(model)))
+}
+
+async fn model(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    query: Result<Query<Versioned>, axum::extract::rejection::QueryRejection>,
+) -> Answer<impl IntoResponse> {
+    let Query(Versioned { version }) = query?;
+    Ok(Json(at.call(move |host| host.model(&caller, &name, version)).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OneVersion {
+    version: u32,
+}
+
+async fn delete_model(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    query: Result<Query<OneVersion>, axum::extract::rejection::QueryRejection>,
+) -> Answer<StatusCode> {
+    let Query(OneVersion { version }) = query?;
+    at.call(move |host| host.delete_model(&caller, &name, version)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Deserialize)]
@@ -313,6 +353,7 @@ async fn submit(
 struct JobsPage {
     before: Option<String>,
     endpoint: Option<String>,
+    status: Option<JobStatus>,
     limit: Option<u32>,
 }
 
@@ -328,9 +369,10 @@ async fn jobs(
     Extension(caller): Extension<Caller>,
     query: Result<Query<JobsPage>, axum::extract::rejection::QueryRejection>,
 ) -> Answer<impl IntoResponse> {
-    let Query(JobsPage { before, endpoint, limit }) = query?;
+    let Query(JobsPage { before, endpoint, status, limit }) = query?;
     let limit = limit.unwrap_or(PAGE).clamp(1, MOST_PAGE);
-    let items = at.call(move |host| host.jobs(&caller, before.as_deref(), endpoint.as_deref(), limit)).await?;
+    let verb = move |host: &Host| host.jobs(&caller, before.as_deref(), endpoint.as_deref(), status, limit);
+    let items = at.call(verb).await?;
     let next = items.last().filter(|_| items.len() >= limit as usize).map(|job| job.name.clone());
     Ok(Json(Jobs { items, next }))
 }
@@ -341,6 +383,15 @@ async fn job(
     Path(name): Path<String>,
 ) -> Answer<impl IntoResponse> {
     Ok(Json(at.call(move |host| host.job(&caller, &name)).await?))
+}
+
+async fn delete_job(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer<StatusCode> {
+    at.call(move |host| host.delete_job(&caller, &name)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn cancel(
@@ -459,6 +510,53 @@ async fn create_tenant(
 ) -> Answer<impl IntoResponse> {
     let made = at.call(move |host| host.create_tenant(&caller, &new.name, new.weight, new.quotas)).await?;
     Ok((StatusCode::CREATED, Json(made)))
+}
+
+async fn tenant(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer<impl IntoResponse> {
+    Ok(Json(at.call(move |host| host.tenant(&caller, &name)).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangedTenant {
+    weight: Option<u32>,
+    #[serde(default)]
+    quotas: QuotasChange,
+}
+
+async fn update_tenant(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    JsonBody(change): JsonBody<ChangedTenant>,
+) -> Answer<impl IntoResponse> {
+    let ChangedTenant { weight, quotas } = change;
+    Ok(Json(at.call(move |host| host.update_tenant(&caller, &name, weight, quotas)).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UsageSpan {
+    tenant: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
+    /// Whether each job is told by itself.
+    #[serde(default)]
+    jobs: bool,
+}
+
+async fn usage(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    query: Result<Query<UsageSpan>, axum::extract::rejection::QueryRejection>,
+) -> Answer<impl IntoResponse> {
+    let Query(UsageSpan { tenant, from, to, jobs }) = query?;
+    let query = UsageQuery { tenant, from, to, by_job: jobs };
+    Ok(Json(Items { items: at.call(move |host| host.usage(&caller, &query)).await? }))
 }
 
 #[derive(Deserialize)]

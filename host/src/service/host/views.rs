@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::job::Progress;
-use crate::state::{self, JobStatus, Quotas};
+use crate::job::{Progress, record};
+use crate::state::{self, JobStatus, Quotas, Usage, UsageLine};
 
 /// A tenant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,6 +71,63 @@ pub struct UploadView {
     pub finished: bool,
     /// What is there of it, by path.
     pub files: Vec<FileView>,
+}
+
+/// An upload that is whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FinishedUploadView {
+    /// Its name.
+    pub id: String,
+    /// That it is.
+    pub finished: bool,
+    /// How many files it has.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What a tenant has of what it may have.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TenantDetailView {
+    /// The tenant.
+    #[serde(flatten)]
+    pub tenant: TenantView,
+    /// Beside its quotas.
+    pub used: TenantUseView,
+}
+
+/// What a tenant has now, and used in this calendar month, UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TenantUseView {
+    /// Jobs that run.
+    pub running: u64,
+    /// Jobs that wait.
+    pub queued: u64,
+    /// Bytes stored.
+    pub storage: u64,
+    /// Instances of the jobs that run.
+    pub instances: u64,
+    /// Bytes that these may have together.
+    pub memory: u64,
+    /// This month.
+    pub cpu_seconds: f64,
+    /// This month.
+    pub device_seconds: f64,
+}
+
+/// What a tenant or a job used in a span of days.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UsageView {
+    /// The tenant's name.
+    pub tenant: String,
+    /// The job, where each is told by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// How many jobs.
+    pub jobs: u64,
+    /// What they used.
+    #[serde(flatten)]
+    pub usage: Usage,
 }
 
 /// A version of a model.
@@ -158,7 +215,7 @@ pub struct JobRequest {
 }
 
 /// How far a job is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProgressView {
     /// Files of the input.
     pub files: u64,
@@ -174,6 +231,15 @@ pub struct ProgressView {
     pub rows: u64,
     /// Attempts beyond the first.
     pub retries: u64,
+    /// Seconds of processors that its process took, where the system tells.
+    #[serde(default)]
+    pub cpu_seconds: f64,
+    /// Seconds that models took on their device, in this process.
+    #[serde(default)]
+    pub device_seconds: f64,
+    /// Bytes of the files that this process scored.
+    #[serde(default)]
+    pub input_bytes: u64,
 }
 
 /// A job.
@@ -203,6 +269,12 @@ pub struct JobView {
     pub error: Option<String>,
     /// What `job.json` says, once it ended.
     pub record: Option<Value>,
+    /// Instances that score at once.
+    #[serde(default)]
+    pub instances: u64,
+    /// What its processes used, as of a second ago while it runs.
+    #[serde(default)]
+    pub usage: Usage,
     /// Processes that were begun for it.
     pub starts: u32,
     /// When it was accepted.
@@ -215,7 +287,7 @@ pub struct JobView {
 
 impl From<&Progress> for ProgressView {
     fn from(progress: &Progress) -> Self {
-        let Progress { tally, retries, mini_batches, files } = *progress;
+        let Progress { tally, retries, mini_batches, files, device_time, input_bytes } = *progress;
         Self {
             files,
             done: tally.files,
@@ -224,7 +296,17 @@ impl From<&Progress> for ProgressView {
             mini_batches_done: tally.mini_batches,
             rows: tally.rows,
             retries,
+            cpu_seconds: record::cpu_seconds("self").unwrap_or_default(),
+            device_seconds: device_time.as_secs_f64(),
+            input_bytes,
         }
+    }
+}
+
+impl From<UsageLine> for UsageView {
+    fn from(line: UsageLine) -> Self {
+        let UsageLine { tenant, job, jobs, usage } = line;
+        Self { tenant, job, jobs, usage }
     }
 }
 
