@@ -47,14 +47,17 @@ fn a_deployment_reaches_nothing_of_the_host_or_of_other_tenants() {
 }
 
 /// Every route, with a body that would be taken.
-const ROUTES: [(&str, &str); 33] = [
+const ROUTES: [(&str, &str); 40] = [
     ("GET", "/v1/whoami"),
     ("POST", "/v1/uploads"),
     ("GET", "/v1/uploads/UPLOAD"),
+    ("DELETE", "/v1/uploads/UPLOAD"),
     ("PUT", "/v1/uploads/UPLOAD/files/a"),
     ("POST", "/v1/uploads/UPLOAD/finish"),
     ("GET", "/v1/models"),
     ("POST", "/v1/models"),
+    ("GET", "/v1/models/shapes"),
+    ("DELETE", "/v1/models/shapes?version=1"),
     ("GET", "/v1/endpoints"),
     ("POST", "/v1/endpoints"),
     ("GET", "/v1/endpoints/shapes"),
@@ -67,6 +70,7 @@ const ROUTES: [(&str, &str); 33] = [
     ("POST", "/v1/endpoints/shapes/jobs"),
     ("GET", "/v1/jobs"),
     ("GET", "/v1/jobs/JOB"),
+    ("DELETE", "/v1/jobs/JOB"),
     ("POST", "/v1/jobs/JOB/cancel"),
     ("POST", "/v1/jobs/JOB/resume"),
     ("GET", "/v1/jobs/JOB/events"),
@@ -74,6 +78,9 @@ const ROUTES: [(&str, &str); 33] = [
     ("GET", "/v1/jobs/JOB/outputs/predictions.csv"),
     ("GET", "/v1/tenants"),
     ("POST", "/v1/tenants"),
+    ("GET", "/v1/tenants/default"),
+    ("PATCH", "/v1/tenants/default"),
+    ("GET", "/v1/usage"),
     ("GET", "/v1/tokens"),
     ("POST", "/v1/tokens"),
     ("DELETE", "/v1/tokens/TOKEN"),
@@ -131,6 +138,7 @@ fn a_stranger_learns_nothing_and_another_tenant_finds_nothing() {
     let azure = json!({"properties": {"inputData": {"a": {"jobInputType": "UriFolder", "uri": format!("scorehost:uploads/{upload}")}}}});
     let body = |path: &str| match path.rsplit('/').next().unwrap() {
         "jobs" if path.starts_with("/endpoints") => azure.clone(),
+        "default" => json!({"weight": 2}),
         "models" => json!({"name": "m", "upload": upload}),
         "endpoints" => json!({"name": "new"}),
         "deployments" => json!({"upload": upload}),

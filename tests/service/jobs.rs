@@ -52,16 +52,18 @@ fn what_a_job_may_not_choose_is_refused() {
         assert!((400..500).contains(&status), "{status}");
         assert_eq!(problem["detail"].as_str().unwrap(), detail);
     }
-    // A setting that is wrong is found when the job begins, and told.
-    let body = json!({"input": {"upload": upload}, "set": {"settings.mini_batch_size": "none"}});
-    let job = server.done("POST", "/v1/endpoints/shapes/jobs", Some(&body));
-    let job = server.ended(job["name"].as_str().unwrap());
-    assert_eq!(job["status"], "Failed");
-    assert!(job["error"].as_str().unwrap().contains("mini_batch_size"), "{job}");
+    // A setting that is wrong is told at once.
+    for (key, value) in [("settings.mini_batch_size", "none"), ("settings.no_such", "1")] {
+        let body = json!({"input": {"upload": upload}, "set": {key: value}});
+        let (status, problem) = server.ask("POST", "/v1/endpoints/shapes/jobs", Some(&body));
+        let told = problem["detail"].as_str().unwrap();
+        assert!(status == 400 && told.contains(&format!("`--set {key}`")), "{problem}");
+    }
+    assert_eq!(server.done("GET", "/v1/jobs", None)["items"], json!([]));
 }
 
 /// The demo's pictures so many times, each under another name.
-fn many_pictures(server: &Caller, times: usize) -> String {
+pub(super) fn many_pictures(server: &Caller, times: usize) -> String {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(demo("pictures")).unwrap() {
         let entry = entry.unwrap();

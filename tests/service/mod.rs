@@ -313,7 +313,22 @@ fn the_walk_through_of_azure_works_command_for_command() {
     typed("tenant create --name other --weight 2");
     let token = typed("token create --name theirs --tenant other --scope read -o name");
     assert_eq!(server.ask_as(&token, "GET", "/v1/jobs", None, &[]).1["items"], json!([]));
+    typed("tenant update --name other --weight 3 --instances 8 --memory 4GiB --cpu-seconds 3600");
+    let shown: Value = serde_json::from_str(&typed("tenant show --name other -o json")).unwrap();
+    let limits = (&shown["weight"], &shown["quotas"]["memory"], &shown["quotas"]["device_seconds"]);
+    assert_eq!(limits, (&json!(3), &json!(4u64 << 30), &json!(null)));
+
+    assert_eq!(typed("job list --status Completed -o name").lines().count(), 2);
+    assert_eq!(typed("job list --status Failed -o name"), "");
+    let report = typed("usage --jobs -o csv");
+    assert!(report.starts_with("tenant,job,jobs,CPU s,") && report.lines().count() == 3, "{report}");
+    assert!(typed("audit -o csv").contains(",tenant update,other"));
+    typed(&format!("job delete --name {job} --yes"));
+    assert_eq!(typed("job list -o name").lines().count(), 1);
     typed("endpoint delete --name shapes-batch --yes");
+    assert_eq!(typed("model show --name shapes -o name"), "shapes");
+    typed("model delete --name shapes --version 1 --yes");
+    assert_eq!(typed("model list -o name"), "");
     assert_eq!(typed("endpoint list -o name"), "");
 }
 

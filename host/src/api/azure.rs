@@ -360,7 +360,7 @@ async fn azure_jobs(
     let jobs = at
         .call(move |host| {
             let name = host.endpoint(&caller, &endpoint)?.name;
-            host.jobs(&caller, before.as_deref(), Some(&name), most)
+            host.jobs(&caller, before.as_deref(), Some(&name), None, most)
         })
         .await?;
     let last = jobs.last().filter(|_| jobs.len() >= most as usize);

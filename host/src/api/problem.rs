@@ -1,5 +1,7 @@
 //! What went wrong, as callers are told it: RFC 9457's `application/problem+json`, with the cure as `hint`.
 
+use std::time::SystemTime;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -10,7 +12,7 @@ use crate::service::host::HostError;
 use crate::state::StateError;
 
 /// Seconds after which a refused caller may try again.
-const RETRY_AFTER: &str = "5";
+const RETRY_AFTER: u64 = 5;
 
 /// What went wrong, as RFC 9457 has it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -32,6 +34,9 @@ pub(super) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     error: Option<AzureError>,
+    /// Seconds after which it may be tried again.
+    #[serde(skip)]
+    retry_after: u64,
 }
 
 /// A problem as Azure's clients read it.
@@ -50,7 +55,15 @@ impl Problem {
             None => (detail.to_owned(), None),
         };
         let title = status.canonical_reason().unwrap_or_default();
-        Self { kind: "about:blank", title, status: status.as_u16(), detail, hint, error: None }
+        Self {
+            kind: "about:blank",
+            title,
+            status: status.as_u16(),
+            detail,
+            hint,
+            error: None,
+            retry_after: RETRY_AFTER,
+        }
     }
 
     fn hinted(self, hint: &str) -> Self {
@@ -124,7 +137,13 @@ impl From<HostError> for Problem {
     fn from(error: HostError) -> Self {
         let status = match &error {
             HostError::Stranger => StatusCode::UNAUTHORIZED,
-            HostError::Scope(_) => StatusCode::FORBIDDEN,
+            HostError::Scope(_) | HostError::State(StateError::TooLarge { .. }) => StatusCode::FORBIDDEN,
+            HostError::State(StateError::Spent { anew, .. }) => {
+                let wait =
+                    humantime::parse_rfc3339(anew).ok().and_then(|anew| anew.duration_since(SystemTime::now()).ok());
+                let retry_after = wait.map_or(RETRY_AFTER, |wait| wait.as_secs() + 1);
+                return Self { retry_after, ..Self::new(StatusCode::TOO_MANY_REQUESTS, &error.to_string()) };
+            }
             HostError::Refused(_) | HostError::Name(_) => StatusCode::BAD_REQUEST,
             HostError::State(StateError::Unknown { .. }) => StatusCode::NOT_FOUND,
             HostError::State(StateError::Exists { .. } | StateError::InUse { .. }) => StatusCode::CONFLICT,
@@ -169,12 +188,13 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).expect("texts and numbers are JSON; this is a bug");
         let mut response = (status, body).into_response();
+        let retry_after = self.retry_after;
         // For whoever says it in other words.
         response.extensions_mut().insert(self);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
         }
         response
     }

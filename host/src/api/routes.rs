@@ -24,10 +24,11 @@ use super::Shared;
 use super::problem::Problem;
 use super::request::{Asked, JsonBody, PART, Path};
 use crate::service::host::{
-    Caller, DeploymentView, EndpointView, FileView, Host, JobRequest, JobView, MOST_PAGE, ModelView, NewTokenView,
-    Scope, TenantView, TokenView, UploadView,
+    Caller, DeploymentView, EndpointView, FileView, FinishedUploadView, Host, JobRequest, JobStatus, JobView,
+    MOST_PAGE, ModelView, NewTokenView, Quotas, QuotasChange, Scope, TenantDetailView, TenantView, TokenView,
+    UploadView, UsageQuery, UsageView,
 };
-use crate::state::{Action, Quotas};
+use crate::state::Action;
 
 /// Bytes a second that a file comes with, on average, at the least; what is slower holds a connection for nothing.
 const SLOWEST: u64 = 1024;
@@ -54,23 +55,26 @@ pub(super) fn v1() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(whoami))
         .routes(routes!(begin_upload))
-        .routes(routes!(upload))
+        .routes(routes!(upload, delete_upload))
         .routes(routes!(put_file))
         .routes(routes!(finish_upload))
         .routes(routes!(models, create_model))
+        .routes(routes!(model, delete_model))
         .routes(routes!(endpoints, create_endpoint))
         .routes(routes!(endpoint, update_endpoint, delete_endpoint))
         .routes(routes!(deployments, create_deployment))
         .routes(routes!(deployment, delete_deployment))
         .routes(routes!(submit))
         .routes(routes!(jobs))
-        .routes(routes!(job))
+        .routes(routes!(job, delete_job))
         .routes(routes!(cancel))
         .routes(routes!(resume))
         .routes(routes!(events))
         .routes(routes!(outputs))
         .routes(routes!(output))
         .routes(routes!(tenants, create_tenant))
+        .routes(routes!(tenant, update_tenant))
+        .routes(routes!(usage))
         .routes(routes!(tokens, create_token))
         .routes(routes!(revoke_token))
         .routes(routes!(audit))
@@ -133,8 +137,19 @@ async fn put_file(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Removes an upload that no job, model or deployment is made of.
+#[utoipa::path(delete, path = "/uploads/{id}", tag = "uploads", responses((status = 204, description = "It is gone.")))]
+async fn delete_upload(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
+    at.call(move |host| host.delete_upload(&caller, &id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Ends an upload: it is whole, and does not change any more.
-#[utoipa::path(post, path = "/uploads/{id}/finish", tag = "uploads", responses((status = 200, description = "Its files.", body = UploadView)))]
+#[utoipa::path(post, path = "/uploads/{id}/finish", tag = "uploads", responses((status = 200, description = "What it has.", body = FinishedUploadView)))]
 async fn finish_upload(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -170,6 +185,37 @@ async fn create_model(
 ) -> Answer<impl IntoResponse> {
     let model = at.call(move |host| host.create_model(&caller, &new.name, &new.upload)).await?;
     Ok((StatusCode::CREATED, Json(model)))
+}
+
+/// One version of a model; the latest unless told.
+#[utoipa::path(get, path = "/models/{name}", tag = "models", params(Versioned), responses((status = 200, description = "The version.", body = ModelView)))]
+async fn model(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Asked(Versioned { version }): Asked<Versioned>,
+) -> Answer<impl IntoResponse> {
+    Ok(Json(at.call(move |host| host.model(&caller, &name, version)).await?))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct OneVersion {
+    /// Its number.
+    version: u32,
+}
+
+/// Removes a version of a model that nothing is made of.
+#[utoipa::path(delete, path = "/models/{name}", tag = "models", params(OneVersion), responses((status = 204, description = "It is gone.")))]
+async fn delete_model(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Asked(OneVersion { version }): Asked<OneVersion>,
+) -> Answer<StatusCode> {
+    at.call(move |host| host.delete_model(&caller, &name, version)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// An endpoint to make.
@@ -371,6 +417,8 @@ struct JobsPage {
     before: Option<String>,
     /// Only those of this endpoint.
     endpoint: Option<String>,
+    /// Only those that are there by now.
+    status: Option<JobStatus>,
     /// At most so many: 50 unless told, and never over 200.
     limit: Option<u32>,
 }
@@ -389,10 +437,11 @@ struct Jobs {
 async fn jobs(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
-    Asked(JobsPage { before, endpoint, limit }): Asked<JobsPage>,
+    Asked(JobsPage { before, endpoint, status, limit }): Asked<JobsPage>,
 ) -> Answer<impl IntoResponse> {
     let limit = limit.unwrap_or(PAGE).clamp(1, MOST_PAGE);
-    let items = at.call(move |host| host.jobs(&caller, before.as_deref(), endpoint.as_deref(), limit)).await?;
+    let verb = move |host: &Host| host.jobs(&caller, before.as_deref(), endpoint.as_deref(), status, limit);
+    let items = at.call(verb).await?;
     let next = items.last().filter(|_| items.len() >= limit as usize).map(|job| job.name.clone());
     Ok(Json(Jobs { items, next }))
 }
@@ -405,6 +454,17 @@ async fn job(
     Path(name): Path<String>,
 ) -> Answer<impl IntoResponse> {
     Ok(Json(at.call(move |host| host.job(&caller, &name)).await?))
+}
+
+/// Removes a job that has ended, with its output.
+#[utoipa::path(delete, path = "/jobs/{name}", tag = "jobs", responses((status = 204, description = "It is gone.")))]
+async fn delete_job(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer<StatusCode> {
+    at.call(move |host| host.delete_job(&caller, &name)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Asks a job to stop. One that has ended stays as it is.
@@ -543,6 +603,66 @@ async fn create_tenant(
 ) -> Answer<impl IntoResponse> {
     let made = at.call(move |host| host.create_tenant(&caller, &new.name, new.weight, new.quotas)).await?;
     Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// A tenant, and what it has of what it may have.
+#[utoipa::path(get, path = "/tenants/{name}", tag = "tenants", responses((status = 200, description = "The tenant.", body = TenantDetailView)))]
+async fn tenant(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer<impl IntoResponse> {
+    Ok(Json(at.call(move |host| host.tenant(&caller, &name)).await?))
+}
+
+/// What changes of a tenant.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangedTenant {
+    /// Its share of the host, beside the others'.
+    #[schema(minimum = 1)]
+    weight: Option<u32>,
+    /// Those that are named change.
+    #[serde(default)]
+    quotas: QuotasChange,
+}
+
+/// Changes a tenant's weight and quotas.
+#[utoipa::path(patch, path = "/tenants/{name}", tag = "tenants", responses((status = 200, description = "The tenant as it is now.", body = TenantView)))]
+async fn update_tenant(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    JsonBody(change): JsonBody<ChangedTenant>,
+) -> Answer<impl IntoResponse> {
+    let ChangedTenant { weight, quotas } = change;
+    Ok(Json(at.call(move |host| host.update_tenant(&caller, &name, weight, quotas)).await?))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct UsageSpan {
+    /// Only this tenant; an admin's token sees all.
+    tenant: Option<String>,
+    /// The first day, as `2026-01-31`.
+    from: Option<String>,
+    /// The last day.
+    to: Option<String>,
+    /// Whether each job is told by itself.
+    #[serde(default)]
+    jobs: bool,
+}
+
+/// What tenants used, by day's bounds.
+#[utoipa::path(get, path = "/usage", tag = "tenants", params(UsageSpan), responses((status = 200, description = "A line for each.", body = Items<UsageView>)))]
+async fn usage(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Asked(UsageSpan { tenant, from, to, jobs }): Asked<UsageSpan>,
+) -> Answer<impl IntoResponse> {
+    let query = UsageQuery { tenant, from, to, by_job: jobs };
+    Ok(Json(Items { items: at.call(move |host| host.usage(&caller, &query)).await? }))
 }
 
 /// A token to make.

@@ -7,6 +7,7 @@ use clap::Args;
 use scorehost::infer::{Port, element_name, shape_text};
 use scorehost::service::{self, DeploymentFacts, ModelFacts, ScriptFacts, Source};
 
+use super::follow;
 use super::run::key_value;
 use super::{COMPLETED, NamedArgs, compiler, model_trial, say};
 
@@ -22,12 +23,18 @@ pub(crate) struct CheckArgs {
     within: Vec<PathBuf>,
     #[command(flatten)]
     named: NamedArgs,
+    /// For a host that asks: ends when stdin does
+    #[arg(long, hide = true)]
+    follow: bool,
     /// Print the facts as JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<u8> {
+    if args.follow {
+        follow::end_with_stdin()?;
+    }
     let is_deployment =
         args.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("yml") || e.eq_ignore_ascii_case("yaml"));
     if is_deployment {

@@ -1,5 +1,5 @@
 //! `run --follow`: a job's process below a host that stays. What it is told comes by stdin, and what it tells goes to
-//! stdout.
+//! stdout. `check --follow` ends with its host, and tells no more than `check`.
 
 use std::fs::File;
 use std::io::Read;
@@ -34,17 +34,24 @@ pub(crate) fn follow(mut request: RunRequest, lock: &Path) -> anyhow::Result<Opt
     let control = Control::default();
     let mut listening = Ok(());
     let mut told: Option<Instant> = None;
+    let mut last = None;
     let outcome = service::run(&request, &control, &mut |event| match event {
         // Not earlier: its thread would be outside.
         Event::Confined(_) => listening = stop_with_stdin(&control, &request.input),
         Event::Started { progress, .. } => say!("{}", serde_json::json!(ProgressView::from(progress))),
         Event::Progress(progress) => {
+            last = Some(*progress);
             if told.is_none_or(|told| told.elapsed() >= EVENT) {
                 told = Some(Instant::now());
                 say!("{}", serde_json::json!(ProgressView::from(progress)));
             }
         }
-    })?;
+    });
+    // The host counts by what it was told at last, whatever became of the job.
+    if let Some(progress) = &last {
+        say!("{}", serde_json::json!(ProgressView::from(progress)));
+    }
+    let outcome = outcome?;
     listening.map(|()| Some(outcome))
 }
 
@@ -60,6 +67,16 @@ fn stop_with_stdin(control: &Control, input: &Input) -> anyhow::Result<()> {
         }
         control.stop();
         std::thread::sleep(PATIENCE);
+        std::process::exit(FAILED.into());
+    };
+    std::thread::Builder::new().name("stdin".into()).spawn(wait).map(drop).context("cannot listen to stdin")
+}
+
+/// Ends this process when stdin does: whoever waits for its answer is gone.
+pub(crate) fn end_with_stdin() -> anyhow::Result<()> {
+    let wait = || {
+        // An error is an end as well.
+        let _ = std::io::stdin().lock().read(&mut [0; 16]);
         std::process::exit(FAILED.into());
     };
     std::thread::Builder::new().name("stdin".into()).spawn(wait).map(drop).context("cannot listen to stdin")

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -26,6 +27,12 @@ pub(crate) struct ServeArgs {
     /// Jobs that run at once
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     jobs: u16,
+    /// How long jobs that have ended are kept, with their outputs: 90d [default: until they are deleted]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    keep_jobs: Option<Duration>,
+    /// How long uploads are kept with which nothing is done, and that no job scores
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "7d")]
+    keep_uploads: Duration,
 }
 
 pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
@@ -35,6 +42,8 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
         program: child::this_program()?,
         allowed_inputs: args.allowed_inputs.iter().map(allowed).collect::<Result<_, _>>()?,
         most_jobs: args.jobs.into(),
+        keep_jobs: args.keep_jobs,
+        keep_uploads: args.keep_uploads,
     };
     // Before the host: a port that is taken should not have started jobs.
     let server = Server::bind(args.listen)?;

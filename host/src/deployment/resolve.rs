@@ -112,7 +112,8 @@ impl Spec {
         script.iter().chain(&model).all(|path| is_plain(path) && folders.iter().any(|folder| path.starts_with(folder)))
     }
 
-    fn settings(&self) -> Settings {
+    /// The settings, with every default: what is written alone decides them.
+    pub fn settings(&self) -> Settings {
         let output_format: OutputFormat = self.word("output_format");
         let default_name = || format!("predictions.{}", output_format.extension());
         let timeout = self.size("retry_settings.timeout");

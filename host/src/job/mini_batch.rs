@@ -13,6 +13,8 @@ use crate::script::{RunOutput, ScriptError};
 pub(super) struct Scored {
     pub(super) done: Done,
     pub(super) device_time: Duration,
+    /// Of its files.
+    pub(super) input_bytes: u64,
     /// About how much memory it takes.
     pub(super) bytes: usize,
 }
@@ -26,6 +28,7 @@ pub(super) struct Timing {
     pub(super) started: String,
     pub(super) seconds: f64,
     pub(super) device_time: Duration,
+    pub(super) input_bytes: u64,
     pub(super) attempts: u32,
 }
 
@@ -91,6 +94,7 @@ impl<'a> MiniBatch<'a> {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Scored {
             device_time: timing.device_time,
+            input_bytes: timing.input_bytes,
             bytes: outcome.bytes,
             done: Done {
                 index: self.index,
@@ -156,7 +160,13 @@ mod tests {
     fn a_long_reason_is_shorter_where_it_is_repeated_for_many_files() {
         for (files, bytes) in [(1, 4000), (1000, 4000), (100_000, MIN_MESSAGE_BYTES)] {
             let names = vec![b"name".as_slice(); files];
-            let timing = Timing { started: String::new(), seconds: 0.0, device_time: Duration::ZERO, attempts: 1 };
+            let timing = Timing {
+                started: String::new(),
+                seconds: 0.0,
+                device_time: Duration::ZERO,
+                input_bytes: 0,
+                attempts: 1,
+            };
             let error = ScriptError::Trap { reason: "x".repeat(4000 - "the script trapped: ".len()) };
             let errors = MiniBatch::new(0, &names).failed(&error, timing).done.errors;
             assert_eq!(errors.len(), files);

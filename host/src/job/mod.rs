@@ -68,12 +68,16 @@ pub struct Progress {
     pub mini_batches: u64,
     /// Files of the plan.
     pub files: u64,
+    /// Time that models took on their device, in this run.
+    pub device_time: Duration,
+    /// Bytes of the files that this run scored.
+    pub input_bytes: u64,
 }
 
 impl Summary {
     /// A job that begins after what was committed before.
     pub fn from(tally: Tally) -> Self {
-        Self { tally, retries: 0, device_time: Duration::ZERO, end: End::Interrupted }
+        Self { tally, retries: 0, device_time: Duration::ZERO, input_bytes: 0, end: End::Interrupted }
     }
 }
 
@@ -86,6 +90,8 @@ pub struct Summary {
     pub retries: u64,
     /// Time that models took on their device, in this run.
     pub device_time: Duration,
+    /// Bytes of the files that were scored in this run.
+    pub input_bytes: u64,
     /// How it ended.
     pub end: End,
 }

@@ -55,6 +55,13 @@ pub struct Record {
     pub files_per_second: f64,
     /// Time that models took on their device in this run.
     pub device_seconds: f64,
+    /// Time of processors that this process took so far, all threads together, where the system tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
+    /// Bytes of the files that this run scored.
+    pub input_bytes: u64,
+    /// Bytes of the output, without this file: rows, errors, and what the script wrote by itself.
+    pub output_bytes: u64,
     /// The most memory that this process held, where the system tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_memory_bytes: Option<u64>,
@@ -140,4 +147,45 @@ pub fn peak_memory_bytes() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// Seconds of processors that a process took so far, with those of its threads and of the processes that it waited for:
+/// of Linux's `/proc/PID/stat`, which is there until somebody has waited for the process too. To a hundredth.
+pub fn cpu_seconds(process: &str) -> Option<f64> {
+    cpu_seconds_of(&std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
+}
+
+fn cpu_seconds_of(stat: &str) -> Option<f64> {
+    // What Linux tells times in, whatever its clock's own rate.
+    const TICKS: f64 = 100.0;
+    // The name in parentheses may hold spaces, and parentheses too. Behind it: state, ten numbers, then four times.
+    let (_, facts) = stat.rsplit_once(')')?;
+    let times = facts.split_whitespace().skip(11).take(4).map(|text| text.parse::<u32>().ok());
+    let ticks = times.collect::<Option<Vec<_>>>().filter(|times| times.len() == 4)?;
+    Some(ticks.into_iter().map(f64::from).sum::<f64>() / TICKS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_a_process_are_found_behind_any_name() {
+        let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 100 0 0 0 150 50 7 3 20 0 1 0 100 1000 10\n";
+        assert_eq!(cpu_seconds_of(stat), Some(2.1));
+        for odd in ["", "42 (a) S 1 2", "42 (a) S 1 42 42 0 -1 4194560 100 0 0 0 150 x 7 3"] {
+            assert_eq!(cpu_seconds_of(odd), None, "{odd}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_takes_time() {
+        let before = cpu_seconds("self").unwrap();
+        let began = std::time::Instant::now();
+        while began.elapsed().as_millis() < 50 {
+            std::hint::spin_loop();
+        }
+        assert!(cpu_seconds("self").unwrap() > before);
+    }
 }

@@ -115,6 +115,7 @@ fn commit_all(
             let rows = done.rows.as_ref().map_or(0, Rows::len) as u64;
             summary.tally.add(done.files.into(), done.failed.into(), rows);
             summary.device_time += scored.device_time;
+            summary.input_bytes += scored.input_bytes;
             freed += scored.bytes;
             first_error = first_error.or_else(|| scored.done.errors.first().map(in_words));
             group.push(scored.done);
@@ -163,6 +164,8 @@ fn progress(job: &Job<'_>, summary: &Summary) -> Progress {
         retries: summary.retries,
         mini_batches: job.plan.mini_batch_count(),
         files: job.plan.file_count() as u64,
+        device_time: summary.device_time,
+        input_bytes: summary.input_bytes,
     }
 }
 

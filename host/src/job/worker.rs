@@ -119,12 +119,24 @@ impl<'a> Worker<'a> {
             }
             result => result,
         };
-        let timing = Timing { started, seconds: began.elapsed().as_secs_f64(), device_time, attempts: attempt };
+        let timing = Timing {
+            started,
+            seconds: began.elapsed().as_secs_f64(),
+            device_time,
+            input_bytes: self.input_bytes(&batch),
+            attempts: attempt,
+        };
         let scored = match result {
             Ok((output, staged)) => batch.succeeded(output, staged, timing, self.rows_count()),
             Err(error) => batch.failed(&error, timing),
         };
         Some(Finished::Scored(Box::new(scored)))
+    }
+
+    /// Bytes of a mini-batch's files. One that is gone has none.
+    fn input_bytes(&self, batch: &MiniBatch<'_>) -> u64 {
+        let folder = &self.job.services.input_folder;
+        batch.files.iter().filter_map(|file| folder.join(file).metadata().ok()).map(|facts| facts.len()).sum()
     }
 
     /// Waits before a retry; false if the job stops meanwhile, which leaves the mini-batch to a resumed one.

@@ -117,6 +117,18 @@ impl Output {
         staged::count(&self.options)
     }
 
+    /// Bytes of rows, errors and mini-batches so far, and of what scripts have in the output.
+    ///
+    /// # Errors
+    /// If the folder cannot be listed.
+    pub fn bytes(&self) -> Result<u64, OutputError> {
+        let Parts { predictions, errors, mini_batches, journal: _ } = &self.parts;
+        let parts = [predictions, errors, mini_batches].into_iter().flatten().map(Part::len).sum::<u64>();
+        // Scripts write files only where rows are dropped.
+        let theirs = if self.options.keep_rows { 0 } else { self.script_files()?.1 };
+        Ok(parts.saturating_add(theirs))
+    }
+
     /// Asked in plan order, for the mini-batches of the next commit: whether the files below `folder`, which a script
     /// wrote, may be moved into the output. They may replace each other, but not what the job writes, nor be links, nor
     /// be folders where earlier mini-batches have files. An accepted folder is to be committed.

@@ -18,7 +18,7 @@ use crate::infer::Backend;
 use crate::infer::device::{self, Chosen, Device, Named};
 use crate::infer::trial::Trial;
 use crate::job::plan::Plan;
-use crate::job::record::{Counts, DeviceRecord, Record, State, peak_memory_bytes};
+use crate::job::record::{Counts, DeviceRecord, Record, State, cpu_seconds, peak_memory_bytes};
 use crate::job::tally::Tally;
 use crate::job::{self, Control, End, Job, Progress, Scorer, Summary};
 use crate::output::{Existing, Format, MadeFolder, Output, OutputOptions, Resumed};
@@ -172,8 +172,12 @@ pub fn run(
     let files = file_quota(request, &deployment.settings, &output)?;
     let files_of = files_of(Arc::clone(&plan), views.input.clone(), spool.cloned());
     let services = services(&deployment, &header, &views, (models, files), files_of)?;
-    let progress =
-        Progress { tally: from, retries: 0, mini_batches: plan.mini_batch_count(), files: plan.file_count() as u64 };
+    let progress = Progress {
+        tally: from,
+        mini_batches: plan.mini_batch_count(),
+        files: plan.file_count() as u64,
+        ..Progress::default()
+    };
     let not_used = &deployment.not_used;
     let built_in = if let Scorer::BuiltIn(scorer) = &scorer { Some(scorer.describe()) } else { None };
     let built_in = built_in.as_deref();
@@ -192,7 +196,9 @@ pub fn run(
     let mut summary = Summary::from(from);
     let result = job::run(&job, &mut output, &mut summary, |progress| observer(&Event::Progress(*progress)));
     device.notices = backend.notices();
-    let outside = (device, confinement);
+    // Counted for people: where it cannot be, it is not worth an error.
+    let bytes = output.bytes().unwrap_or_default();
+    let outside = (device, confinement, bytes);
     if let Err(error) = result {
         summary.end = End::Failed(fault::chain(&error));
         let record = record(&job, &header, outside, &summary, clock);
@@ -472,7 +478,7 @@ fn limits_of(settings: &Settings) -> InstanceLimits {
 fn record(
     job: &Job<'_>,
     header: &Header,
-    (device, confinement): (DeviceRecord, Confinement),
+    (device, confinement, output_bytes): (DeviceRecord, Confinement, u64),
     summary: &Summary,
     (started, began): (SystemTime, Instant),
 ) -> Record {
@@ -491,6 +497,9 @@ fn record(
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         files_per_second: rounded(files as f64 / seconds.max(1e-9)),
         device_seconds: rounded(summary.device_time.as_secs_f64()),
+        cpu_seconds: cpu_seconds("self"),
+        input_bytes: summary.input_bytes,
+        output_bytes,
         peak_memory_bytes: peak_memory_bytes(),
         device,
         confinement,

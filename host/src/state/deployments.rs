@@ -137,7 +137,7 @@ impl State {
                 return Err(in_use(format!("it is the default of endpoint `{}`", endpoint.name)));
             }
             let sql = "SELECT count(*) FROM jobs WHERE tenant = ?1 AND endpoint = ?2 AND deployment = ?3
-                       AND status IN ('Queued', 'Running')";
+                       AND status IN ('Queued', 'Running', 'Finalizing')";
             let active: u64 = on.query_row(sql, params![tenant, endpoint.name, name], |row| row.get(0))?;
             if active > 0 {
                 return Err(in_use(format!("{active} jobs wait or run")));

@@ -141,8 +141,8 @@ impl State {
         let (name, by) = (name.to_owned(), by.to_owned());
         self.change(move |on| {
             let endpoint = find(on, tenant, &name)?;
-            let sql =
-                "SELECT count(*) FROM jobs WHERE tenant = ?1 AND endpoint = ?2 AND status IN ('Queued', 'Running')";
+            let sql = "SELECT count(*) FROM jobs WHERE tenant = ?1 AND endpoint = ?2
+                       AND status IN ('Queued', 'Running', 'Finalizing')";
             let active: u64 = on.query_row(sql, params![tenant, name], |row| row.get(0))?;
             if active > 0 {
                 let by = format!("{active} jobs wait or run");

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::tenants::audit;
-use super::{Result, State, StateError, Tenant, deployments, endpoints, json, now, optional, tenants};
+use super::{
+    Deployment, Result, State, StateError, Tenant, Usage, deployments, endpoints, json, next_month, now, optional,
+    tenants, usage,
+};
 
 /// Where a job is, in Azure's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -30,7 +33,8 @@ impl JobStatus {
         !matches!(self, JobStatus::Queued | JobStatus::Running)
     }
 
-    fn name(self) -> &'static str {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
         match self {
             JobStatus::Queued => "Queued",
             JobStatus::Running => "Running",
@@ -66,6 +70,10 @@ pub struct Job {
     pub input: Value,
     /// Settings that replace the deployment's.
     pub overrides: BTreeMap<String, String>,
+    /// Instances that score at once.
+    pub instances: u64,
+    /// Bytes that these may have together.
+    pub memory: u64,
     /// Where it is.
     pub status: JobStatus,
     /// Whether it was asked to stop.
@@ -91,18 +99,20 @@ pub struct NewJob {
     pub id: String,
     /// The endpoint.
     pub endpoint: String,
-    /// The deployment, at a version or the latest; or the endpoint's default.
-    pub deployment: Option<(String, Option<u32>)>,
+    /// The deployment and its version, as [`State::answering`] found it.
+    pub deployment: (String, u32),
     /// See [`Job`].
     pub input: Value,
     /// See [`Job`].
     pub overrides: BTreeMap<String, String>,
+    /// See [`Job`].
+    pub instances: u64,
+    /// See [`Job`].
+    pub memory: u64,
     /// Under which the same request is answered with the same job.
     pub idempotency: Option<String>,
     /// Tells whether it is the same request.
     pub request: String,
-    /// How many of the tenant's jobs may wait.
-    pub most_queued: u32,
 }
 
 /// What became of a request for a job.
@@ -112,8 +122,44 @@ pub enum Submitted {
     New(Job),
     /// It had been accepted before, under the same key.
     Again(Job),
-    /// The endpoint has no default, and none was named.
-    NoDeployment,
+}
+
+/// A tenant with jobs that wait.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Who.
+    pub tenant: Tenant,
+    /// Its oldest job that waits.
+    pub job: Job,
+    /// Jobs of it that run.
+    pub running: u32,
+    /// Their instances.
+    pub instances: u64,
+    /// Bytes that these may have together.
+    pub memory: u64,
+    /// What it used this month.
+    pub used: Usage,
+}
+
+impl Candidate {
+    /// The limit that the tenant has reached for this month, if it has.
+    pub fn spent(&self) -> Option<StateError> {
+        spent(&self.tenant, &self.used)
+    }
+}
+
+/// The limit of a month that a tenant has reached who used so much.
+pub(super) fn spent(tenant: &Tenant, used: &Usage) -> Option<StateError> {
+    let quotas = &tenant.quotas;
+    let over = |what, used: f64, most: Option<u64>| {
+        #[expect(clippy::cast_precision_loss, reason = "seconds")]
+        let most = most.filter(|most| used >= *most as f64)?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds, above 0")]
+        let used = used as u64;
+        Some(StateError::Spent { what, used, most, anew: next_month() })
+    };
+    over("CPU seconds", used.cpu_seconds, quotas.cpu_seconds)
+        .or_else(|| over("device seconds", used.device_seconds, quotas.device_seconds))
 }
 
 /// How a job's process ended.
@@ -125,6 +171,8 @@ pub struct Ended {
     pub record: Option<Value>,
     /// Why it failed.
     pub error: Option<String>,
+    /// What its last process used that was not written yet.
+    pub used: Usage,
 }
 
 /// A part of a list: from the newest on.
@@ -134,12 +182,14 @@ pub struct Page {
     pub before: Option<String>,
     /// Only those of this endpoint.
     pub endpoint: Option<String>,
+    /// Only those that are there.
+    pub status: Option<JobStatus>,
     /// At most so many.
     pub most: u32,
 }
 
 const COLUMNS: &str = "id, tenant, endpoint, deployment, version, folder, model, input, overrides, status, cancel, starts, \
-                       record, error, created, started, ended";
+                       record, error, created, started, ended, instances, memory";
 
 fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
@@ -160,6 +210,8 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         created: row.get(14)?,
         started: row.get(15)?,
         ended: row.get(16)?,
+        instances: row.get(17)?,
+        memory: row.get(18)?,
     })
 }
 
@@ -174,40 +226,131 @@ fn count(on: &Connection, tenant: i64, status: JobStatus) -> Result<u64> {
     Ok(query.query_row(params![tenant, status.name()], |row| row.get(0))?)
 }
 
+/// The job that was accepted under a key.
+fn earlier(on: &Connection, tenant: i64, key: &str, request: &str) -> Result<Option<Job>> {
+    let mut query = on.prepare_cached("SELECT id, request FROM jobs WHERE tenant = ?1 AND idempotency = ?2")?;
+    let row = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
+    match optional(query.query_row(params![tenant, key], row))? {
+        Some((id, same)) if same == request => find(on, tenant, &id).map(Some),
+        Some(_) => Err(StateError::KeyReused(key.to_owned())),
+        None => Ok(None),
+    }
+}
+
+/// Whether the tenant's limits let such a job wait.
+fn admit(on: &Connection, tenant: i64, new: &NewJob) -> Result<()> {
+    let tenant = tenants::of_id(on, tenant)?;
+    fits(&tenant, new.instances, new.memory)?;
+    let (have, most) = (count(on, tenant.id, JobStatus::Queued)?, tenant.quotas.queued.into());
+    if have >= most {
+        return Err(StateError::Quota { what: "queued jobs", have, most });
+    }
+    // Only asked for where there is a limit: it is a sum over a month's jobs.
+    if tenant.quotas.cpu_seconds.is_some() || tenant.quotas.device_seconds.is_some() {
+        spent(&tenant, &usage::of_month(on, tenant.id)?).map_or(Ok(()), Err)?;
+    }
+    Ok(())
+}
+
+/// Whether a job that asks for so much may ever run.
+fn fits(tenant: &Tenant, instances: u64, memory: u64) -> Result<()> {
+    for (what, wants, most) in [
+        ("instances at once", instances, tenant.quotas.instances),
+        ("bytes of memory for its instances", memory, tenant.quotas.memory),
+    ] {
+        if let Some(most) = most.filter(|most| wants > *most) {
+            return Err(StateError::TooLarge { what, wants, most });
+        }
+    }
+    Ok(())
+}
+
+impl Candidate {
+    /// Whether its job may ever run: limits may have been lowered since it was accepted.
+    ///
+    /// # Errors
+    /// If it asks for more than the tenant may have.
+    pub fn fits(&self) -> Result<()> {
+        fits(&self.tenant, self.job.instances, self.job.memory)
+    }
+
+    /// Whether its job may run now, beside those that do.
+    pub fn has_room(&self) -> bool {
+        let quotas = &self.tenant.quotas;
+        let below = |have: u64, more: u64, most: Option<u64>| most.is_none_or(|most| have.saturating_add(more) <= most);
+        self.running < quotas.running
+            && below(self.instances, self.job.instances, quotas.instances)
+            && below(self.memory, self.job.memory, quotas.memory)
+            && self.spent().is_none()
+    }
+}
+
+/// The question of a list: only what is asked for stands there, so that the index of it is used.
+pub(super) fn listing(page: &Page) -> String {
+    let before = if page.before.is_some() { " AND id < :before" } else { "" };
+    let endpoint = if page.endpoint.is_some() { " AND endpoint = :endpoint" } else { "" };
+    let status = if page.status.is_some() { " AND status = :status" } else { "" };
+    format!("SELECT {COLUMNS} FROM jobs WHERE tenant = :tenant{before}{endpoint}{status} ORDER BY id DESC LIMIT :most")
+}
+
+/// Jobs of a tenant that run, their instances, and bytes that these may have.
+fn running(on: &Connection, tenant: i64) -> Result<(u32, u64, u64)> {
+    let mut query = on.prepare_cached(
+        "SELECT count(*), coalesce(sum(instances), 0), coalesce(sum(memory), 0) FROM jobs
+         WHERE tenant = ?1 AND status = 'Running'",
+    )?;
+    Ok(query.query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?)
+}
+
 impl State {
+    /// The deployment that answers at an endpoint: the named one, at a version or the latest; or the default, if there is
+    /// one.
+    ///
+    /// # Errors
+    /// If there is no such endpoint or deployment.
+    pub fn answering(
+        &self,
+        tenant: i64,
+        endpoint: &str,
+        named: Option<(String, Option<u32>)>,
+    ) -> Result<Option<Deployment>> {
+        let read = self.read();
+        let endpoint = endpoints::find(&read, tenant, endpoint)?;
+        let default = || endpoint.default_deployment.clone().map(|(name, version)| (name, Some(version)));
+        let answering = named.or_else(default);
+        answering.map(|(name, version)| deployments::find(&read, endpoint.id, &name, version)).transpose()
+    }
+
+    /// The job that was accepted under a key for the same request, if there is one.
+    ///
+    /// # Errors
+    /// If it was another request.
+    pub fn submitted(&self, tenant: i64, key: &str, request: &str) -> Result<Option<Job>> {
+        earlier(&self.read(), tenant, key, request)
+    }
+
     /// Accepts a job: once this returns, it will run.
     ///
     /// # Errors
-    /// If there is no such endpoint or deployment, too many jobs wait, or the key was used for another request.
+    /// If there is no such endpoint or deployment, the tenant's limits do not let it wait, or the key was used for another
+    /// request.
     pub fn submit(&self, tenant: i64, new: NewJob, by: &str) -> Result<Submitted> {
         let by = by.to_owned();
         self.change(move |on| {
-            if let Some(key) = &new.idempotency {
-                let sql = "SELECT id, request FROM jobs WHERE tenant = ?1 AND idempotency = ?2";
-                let mut query = on.prepare_cached(sql)?;
-                let row = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
-                match optional(query.query_row(params![tenant, key], row))? {
-                    Some((id, request)) if request == new.request => {
-                        return Ok(Submitted::Again(find(on, tenant, &id)?));
-                    }
-                    Some(_) => return Err(StateError::KeyReused(key.clone())),
-                    None => {}
-                }
+            if let Some(key) = &new.idempotency
+                && let Some(job) = earlier(on, tenant, key, &new.request)?
+            {
+                return Ok(Submitted::Again(job));
             }
             let endpoint = endpoints::find(on, tenant, &new.endpoint)?;
-            let default = endpoint.default_deployment.as_ref().map(|(name, version)| (name.clone(), Some(*version)));
-            let Some((name, version)) = new.deployment.clone().or(default) else {
-                return Ok(Submitted::NoDeployment);
-            };
-            let deployment = deployments::find(on, endpoint.id, &name, version)?;
-            let have = count(on, tenant, JobStatus::Queued)?;
-            if have >= new.most_queued.into() {
-                return Err(StateError::Quota { what: "queued jobs", have, most: new.most_queued.into() });
-            }
+            let (name, version) = &new.deployment;
+            let deployment = deployments::find(on, endpoint.id, name, Some(*version))?;
+            admit(on, tenant, &new)?;
             let overrides = serde_json::to_string(&new.overrides).expect("a map of texts is JSON; this is a bug");
             on.prepare_cached(
-                "INSERT INTO jobs (id, tenant, endpoint, deployment, version, folder, model, input, overrides, status,
-                 idempotency, request, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'Queued', ?10, ?11, ?12)",
+                "INSERT INTO jobs (id, tenant, endpoint, deployment, version, folder, model, input, overrides, instances,
+                 memory, status, idempotency, request, created)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'Queued', ?12, ?13, ?14)",
             )?
             .execute(params![
                 new.id,
@@ -219,6 +362,8 @@ impl State {
                 deployment.model,
                 new.input.to_string(),
                 overrides,
+                new.instances,
+                new.memory,
                 new.idempotency,
                 new.request,
                 now()
@@ -242,31 +387,58 @@ impl State {
     /// The database's.
     pub fn jobs(&self, tenant: i64, page: &Page) -> Result<Vec<Job>> {
         let read = self.read();
-        let mut query = read.prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM jobs WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) AND (?3 IS NULL OR endpoint = ?3)
-             ORDER BY id DESC LIMIT ?4"
-        ))?;
-        let rows = query.query_map(params![tenant, page.before, page.endpoint, page.most], job)?;
+        let mut query = read.prepare_cached(&listing(page))?;
+        let (before, status) = (page.before.as_deref(), page.status.map(JobStatus::name));
+        let named = rusqlite::named_params! {":tenant": tenant, ":before": before, ":most": page.most};
+        // A parameter that the text does not have cannot be given.
+        let mut all: Vec<(&str, &dyn rusqlite::ToSql)> = named.to_vec();
+        all.retain(|(name, _)| *name != ":before" || before.is_some());
+        all.extend(page.endpoint.as_ref().map(|endpoint| (":endpoint", endpoint as &dyn rusqlite::ToSql)));
+        all.extend(status.as_ref().map(|status| (":status", status as &dyn rusqlite::ToSql)));
+        let rows = query.query_map(all.as_slice(), job)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Every tenant with jobs that wait, with its oldest such job, and how many of its jobs run.
+    /// Every tenant with jobs that wait, and what it has and used.
     ///
     /// # Errors
     /// The database's.
-    pub fn waiting(&self) -> Result<Vec<(Tenant, Job, u32)>> {
+    pub fn waiting(&self) -> Result<Vec<Candidate>> {
         let read = self.read();
+        // One look into the index for each tenant, however many jobs wait.
         let mut query = read.prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM jobs WHERE id IN (SELECT min(id) FROM jobs WHERE status = 'Queued' GROUP BY tenant)"
+            "SELECT {COLUMNS} FROM jobs WHERE id IN
+             (SELECT (SELECT min(id) FROM jobs WHERE tenant = tenants.id AND status = 'Queued') FROM tenants)"
         ))?;
         let oldest = query.query_map([], job)?.collect::<rusqlite::Result<Vec<_>>>()?;
         let mut waiting = Vec::with_capacity(oldest.len());
         for job in oldest {
-            let running = count(&read, job.tenant, JobStatus::Running)?;
-            let tenant = tenants::of_id(&read, job.tenant)?;
-            waiting.push((tenant, job, u32::try_from(running).unwrap_or(u32::MAX)));
+            let (running, instances, memory) = running(&read, job.tenant)?;
+            let (tenant, used) = (tenants::of_id(&read, job.tenant)?, usage::of_month(&read, job.tenant)?);
+            waiting.push(Candidate { tenant, job, running, instances, memory, used });
         }
         Ok(waiting)
+    }
+
+    /// How many jobs of a tenant wait; of those that run, how many, their instances, and the bytes that these may have.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn load(&self, tenant: i64) -> Result<(u64, (u32, u64, u64))> {
+        let read = self.read();
+        Ok((count(&read, tenant, JobStatus::Queued)?, running(&read, tenant)?))
+    }
+
+    /// Lets the jobs wait again that a process scored when the host ended: they take their turns, and go on from what
+    /// they had committed.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn requeue(&self) -> Result<()> {
+        self.change(|on| {
+            on.execute("UPDATE jobs SET status = 'Queued' WHERE status = 'Running' AND NOT cancel", [])?;
+            Ok(())
+        })
     }
 
     /// Jobs that a process scores, or did when the host ended.
@@ -294,31 +466,108 @@ impl State {
         })
     }
 
-    /// Writes how a job that runs ended.
+    /// Writes how a job ended, and what its last process used.
     ///
     /// # Errors
     /// The database's.
-    pub fn end(&self, id: &str, ended: Ended) -> Result<()> {
+    pub fn end(&self, tenant: i64, id: &str, ended: Ended) -> Result<()> {
         let id = id.to_owned();
         self.change(move |on| {
             let record = ended.record.map(|record| record.to_string());
-            let sql =
-                "UPDATE jobs SET status = ?1, record = ?2, error = ?3, ended = ?4 WHERE id = ?5 AND status = 'Running'";
+            let sql = "UPDATE jobs SET status = ?1, record = ?2, error = ?3, ended = ?4
+                       WHERE id = ?5 AND status IN ('Queued', 'Running', 'Finalizing')";
             on.execute(sql, params![ended.status.name(), record, ended.error, now(), id])?;
-            Ok(())
+            usage::add(on, tenant, &id, &ended.used)
         })
     }
 
-    /// Writes that a job's process died, and tells how many have.
+    /// Writes that a job's process died, and what it used, and tells how many have.
     ///
     /// # Errors
     /// The database's.
-    pub fn died(&self, id: &str) -> Result<u32> {
+    pub fn died(&self, tenant: i64, id: &str, used: Usage) -> Result<u32> {
         let id = id.to_owned();
         self.change(move |on| {
+            usage::add(on, tenant, &id, &used)?;
             let sql = "UPDATE jobs SET deaths = deaths + 1 WHERE id = ?1 RETURNING deaths";
             Ok(on.query_row(sql, [id], |row| row.get(0))?)
         })
+    }
+
+    /// Removes a job that has ended. What it used stays.
+    ///
+    /// # Errors
+    /// If there is none, or it has not ended.
+    pub fn delete_job(&self, tenant: i64, id: &str, by: &str) -> Result<()> {
+        let (id, by) = (id.to_owned(), by.to_owned());
+        self.change(move |on| {
+            let job = find(on, tenant, &id)?;
+            if !job.status.has_ended() {
+                let by = "it has not ended; cancel it first".to_owned();
+                return Err(StateError::InUse { what: "job", name: id, by });
+            }
+            on.execute("DELETE FROM jobs WHERE id = ?1", [&id])?;
+            audit(on, tenant, &by, "job delete", &id)
+        })
+    }
+
+    /// Jobs of any tenant that ended before a time, the oldest first, at most so many: their tenants and names.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn ended_before(&self, time: &str, most: u32) -> Result<Vec<(i64, String)>> {
+        let read = self.read();
+        let mut query = read.prepare_cached(
+            "SELECT tenant, id FROM jobs WHERE status IN ('Completed', 'Failed', 'Canceled') AND ended < ?1
+             ORDER BY id LIMIT ?2",
+        )?;
+        let rows = query.query_map(params![time, most], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Whether there is a job of this name in a tenant.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn has_job(&self, tenant: i64, id: &str) -> Result<bool> {
+        let read = self.read();
+        let mut query = read.prepare_cached("SELECT 1 FROM jobs WHERE tenant = ?1 AND id = ?2")?;
+        Ok(query.exists(params![tenant, id])?)
+    }
+
+    /// How many jobs score an upload, and how many of them have not ended.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn jobs_of_upload(&self, tenant: i64, upload: &str) -> Result<(u64, u64)> {
+        let read = self.read();
+        let mut query = read.prepare_cached(
+            "SELECT count(*), total(status IN ('Queued', 'Running', 'Finalizing')) FROM jobs
+             WHERE tenant = ?1 AND json_extract(input, '$.upload') = ?2",
+        )?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        let counts = |row: &Row<'_>| Ok((row.get(0)?, row.get::<_, f64>(1)? as u64));
+        Ok(query.query_row(params![tenant, upload], counts)?)
+    }
+
+    /// The digests of models and deployments that something of a tenant's still names: versions that are there, and jobs
+    /// that have not completed.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn digests(&self, tenant: i64) -> Result<std::collections::HashSet<String>> {
+        let read = self.read();
+        let mut query = read.prepare_cached(
+            "SELECT digest FROM models WHERE tenant = ?1 AND deleted IS NULL
+             UNION SELECT digest FROM deployments JOIN endpoints ON endpoints.id = endpoint
+                   WHERE tenant = ?1 AND deleted IS NULL
+             UNION SELECT model FROM deployments JOIN endpoints ON endpoints.id = endpoint
+                   WHERE tenant = ?1 AND deleted IS NULL AND model IS NOT NULL
+             UNION SELECT folder FROM jobs WHERE tenant = ?1 AND status <> 'Completed'
+             UNION SELECT model FROM jobs WHERE tenant = ?1 AND status <> 'Completed' AND model IS NOT NULL",
+        )?;
+        let rows = query.query_map([tenant], |row| row.get(0))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Asks a job to stop: one that waits is canceled at once; one that runs, when its process has ended. One that has

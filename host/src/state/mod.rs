@@ -11,8 +11,10 @@ mod models;
 mod tenants;
 #[cfg(test)]
 mod tests;
+mod usage;
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -23,14 +25,15 @@ use tokio::sync::oneshot;
 
 pub use deployments::{Deployment, NewDeployment};
 pub use endpoints::{Endpoint, EndpointChange};
-pub use jobs::{Ended, Job, JobStatus, NewJob, Page, Submitted};
+pub use jobs::{Candidate, Ended, Job, JobStatus, NewJob, Page, Submitted};
 pub use models::Model;
-pub use tenants::{Action, NewToken, Quotas, Tenant, Token, TokenUse};
+pub use tenants::{Action, NewToken, Quotas, QuotasChange, Tenant, Token, TokenUse};
+pub use usage::{Usage, UsageLine, UsageSpan};
 
 use crate::fault::Fault;
 
 /// Every version's change of the schema, in order; a file of an earlier version is brought up through those that it lacks.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("version-1.sql"), include_str!("version-2.sql")];
 
 /// Changes that share one wait for the disk.
 const MOST_JOINED: usize = 256;
@@ -96,6 +99,41 @@ pub enum StateError {
         /// How many there may be.
         most: u64,
     },
+    /// It asks for more than the tenant may ever have.
+    #[error(
+        "the job asks for {wants} {what}, and the tenant may have {most}\nhint: a smaller `max_concurrency_per_instance`, or have an administrator raise the limit: scorehost tenant update"
+    )]
+    TooLarge {
+        /// Of what.
+        what: &'static str,
+        /// How much the job asks for.
+        wants: u64,
+        /// How much there may be.
+        most: u64,
+    },
+    /// What a tenant may use in a month is used up.
+    #[error(
+        "the tenant has used {used} {what} this month, and may use {most}\nhint: it begins anew at {anew}; an administrator can raise the limit: scorehost tenant update"
+    )]
+    Spent {
+        /// Of what.
+        what: &'static str,
+        /// How much was used.
+        used: u64,
+        /// How much may be.
+        most: u64,
+        /// When the next month begins.
+        anew: String,
+    },
+    /// The file as it was cannot be kept before it is brought up to this version.
+    #[error("the database of before cannot be kept as `{}`", path.display())]
+    Keep {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The idempotency key was used for another request.
     #[error("the idempotency key `{0}` was used for another request")]
     KeyReused(String),
@@ -108,12 +146,16 @@ impl StateError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            StateError::Database(_) | StateError::Damaged(_) | StateError::Newer { .. } => Fault::Host,
+            StateError::Database(_) | StateError::Damaged(_) | StateError::Newer { .. } | StateError::Keep { .. } => {
+                Fault::Host
+            }
             StateError::Closed => Fault::Transient,
             StateError::Exists { .. }
             | StateError::Unknown { .. }
             | StateError::InUse { .. }
             | StateError::Quota { .. }
+            | StateError::TooLarge { .. }
+            | StateError::Spent { .. }
             | StateError::KeyReused(_) => Fault::Caller,
         }
     }
@@ -140,7 +182,7 @@ impl State {
     /// If it is no database, of a later version, or the disk refuses.
     pub fn open(path: &Path) -> Result<Self> {
         let mut connection = connect(path)?;
-        migrate(&mut connection)?;
+        migrate(&mut connection, path)?;
         let (writer, changes) = mpsc::sync_channel(MOST_WAITING);
         let thread = std::thread::Builder::new().name("state".into()).spawn(move || write(connection, &changes));
         let thread = thread.map_err(|e| StateError::Damaged(format!("its thread does not start: {e}")))?;
@@ -211,11 +253,16 @@ fn connect(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
-fn migrate(connection: &mut Connection) -> Result<()> {
+/// Brings a file up to this version: each step is one transaction, so that it is of one version or of the next. What an
+/// earlier program wrote is kept beside it, for whoever wants to go back.
+fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let found: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let known = MIGRATIONS.len();
     if found > known {
         return Err(StateError::Newer { found, known });
+    }
+    if (1..known).contains(&found) {
+        keep(connection, path, found)?;
     }
     for (version, sql) in MIGRATIONS.iter().enumerate().skip(found) {
         let transaction = connection.transaction()?;
@@ -224,6 +271,27 @@ fn migrate(connection: &mut Connection) -> Result<()> {
         transaction.commit()?;
     }
     Ok(())
+}
+
+/// Copies the file as it is to `PATH.vN`, whole or not at all.
+fn keep(connection: &Connection, path: &Path, version: usize) -> Result<()> {
+    let beside = |ending: String| PathBuf::from(format!("{}{ending}", path.display()));
+    let (part, place) = (beside(format!(".v{version}.part")), beside(format!(".v{version}")));
+    let failed = |source| StateError::Keep { path: place.clone(), source };
+    match std::fs::remove_file(&part) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    connection.execute("VACUUM INTO ?1", [part.display().to_string()])?;
+    let sync = || -> std::io::Result<()> {
+        File::open(&part)?.sync_all()?;
+        std::fs::rename(&part, &place)?;
+        match path.parent().filter(|folder| cfg!(unix) && !folder.as_os_str().is_empty()) {
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    sync().map_err(failed)
 }
 
 fn write(mut connection: Connection, changes: &mpsc::Receiver<Change>) {
@@ -246,6 +314,14 @@ fn write(mut connection: Connection, changes: &mpsc::Receiver<Change>) {
 /// The time, as it is written in rows.
 pub fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}
+
+/// When the next month begins, UTC, as it is written in rows.
+pub fn next_month() -> String {
+    let now = now();
+    let (year, month) = (now[..4].parse::<u32>().unwrap_or(0), now[5..7].parse::<u32>().unwrap_or(0));
+    let (year, month) = if month >= 12 { (year + 1, 1) } else { (year, month + 1) };
+    format!("{year:04}-{month:02}-01T00:00:00Z")
 }
 
 /// The first row, or nothing.

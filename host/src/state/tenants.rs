@@ -1,11 +1,11 @@
 //! Tenants, their tokens, and the audit log.
 
 use rusqlite::{Connection, Row, params};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Result, State, StateError, is_taken, now, optional};
 
-/// What a tenant may use at once.
+/// What a tenant may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quotas {
@@ -15,12 +15,69 @@ pub struct Quotas {
     pub queued: u32,
     /// Bytes of uploads, deployments and outputs together.
     pub storage: u64,
+    /// Instances of the jobs that run, together; any number, where nothing is said.
+    pub instances: Option<u64>,
+    /// Bytes that these instances may have together: each as many as its deployment's `limits.memory`.
+    pub memory: Option<u64>,
+    /// Seconds of processors that jobs take in one calendar month, UTC.
+    pub cpu_seconds: Option<u64>,
+    /// Seconds that models take on their device in one calendar month, UTC.
+    pub device_seconds: Option<u64>,
 }
 
 impl Default for Quotas {
     /// What a tenant of a small host needs; none keeps the others from theirs.
     fn default() -> Self {
-        Self { running: 4, queued: 1000, storage: 100 << 30 }
+        let (instances, memory, cpu_seconds, device_seconds) = (None, None, None, None);
+        Self { running: 4, queued: 1000, storage: 100 << 30, instances, memory, cpu_seconds, device_seconds }
+    }
+}
+
+/// What changes of a tenant's limits: absent is as it was, `null` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuotasChange {
+    /// See [`Quotas`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running: Option<u32>,
+    /// See there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued: Option<u32>,
+    /// See there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<u64>,
+    /// See there.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub instances: Option<Option<u64>>,
+    /// See there.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub memory: Option<Option<u64>>,
+    /// See there.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub cpu_seconds: Option<Option<u64>>,
+    /// See there.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub device_seconds: Option<Option<u64>>,
+}
+
+/// What is there, if only as `null`.
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u64>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+impl QuotasChange {
+    /// The limits after the change.
+    #[must_use]
+    pub fn of(&self, quotas: Quotas) -> Quotas {
+        Quotas {
+            running: self.running.unwrap_or(quotas.running),
+            queued: self.queued.unwrap_or(quotas.queued),
+            storage: self.storage.unwrap_or(quotas.storage),
+            instances: self.instances.unwrap_or(quotas.instances),
+            memory: self.memory.unwrap_or(quotas.memory),
+            cpu_seconds: self.cpu_seconds.unwrap_or(quotas.cpu_seconds),
+            device_seconds: self.device_seconds.unwrap_or(quotas.device_seconds),
+        }
     }
 }
 
@@ -89,7 +146,7 @@ pub struct TokenUse {
 }
 
 /// A line of the audit log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Action {
     /// When.
     pub at: String,
@@ -101,16 +158,40 @@ pub struct Action {
     pub object: String,
 }
 
-const TENANT: &str = "tenants.id, tenants.name, weight, running, queued, storage, tenants.created";
+const TENANT: &str = "tenants.id, tenants.name, weight, running, queued, storage, tenants.created, instances, memory, \
+                      cpu_seconds, device_seconds";
 
 fn tenant(row: &Row<'_>) -> rusqlite::Result<Tenant> {
-    let quotas = Quotas { running: row.get(3)?, queued: row.get(4)?, storage: row.get(5)? };
+    let quotas = Quotas {
+        running: row.get(3)?,
+        queued: row.get(4)?,
+        storage: row.get(5)?,
+        instances: row.get(7)?,
+        memory: row.get(8)?,
+        cpu_seconds: row.get(9)?,
+        device_seconds: row.get(10)?,
+    };
     Ok(Tenant { id: row.get(0)?, name: row.get(1)?, weight: row.get(2)?, quotas, created: row.get(6)? })
 }
 
 /// The tenant that something belongs to.
 pub(super) fn of_id(on: &Connection, id: i64) -> Result<Tenant> {
     Ok(on.prepare_cached(&format!("SELECT {TENANT} FROM tenants WHERE id = ?1"))?.query_row([id], tenant)?)
+}
+
+fn of_name(on: &Connection, name: &str) -> Result<Tenant> {
+    let sql = format!("SELECT {TENANT} FROM tenants WHERE name = ?1");
+    let found = optional(on.prepare_cached(&sql)?.query_row([name], tenant))?;
+    found.ok_or_else(|| StateError::Unknown { what: "tenant", name: name.to_owned() })
+}
+
+fn set_quotas(on: &Connection, tenant: i64, quotas: &Quotas) -> Result<()> {
+    let Quotas { running, queued, storage, instances, memory, cpu_seconds, device_seconds } = quotas;
+    let sql =
+        "UPDATE tenants SET running = ?1, queued = ?2, storage = ?3, instances = ?4, memory = ?5, cpu_seconds = ?6,
+               device_seconds = ?7 WHERE id = ?8";
+    on.execute(sql, params![running, queued, storage, instances, memory, cpu_seconds, device_seconds, tenant])?;
+    Ok(())
 }
 
 /// Writes a line of the audit log, in the change that it tells of.
@@ -130,14 +211,35 @@ impl State {
         self.change(move |on| {
             let created = now();
             let sql =
-                "INSERT INTO tenants (name, weight, running, queued, storage, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            on.execute(sql, params![name, weight, quotas.running, quotas.queued, quotas.storage, created]).map_err(
-                |e| if is_taken(&e) { StateError::Exists { what: "tenant", name: name.clone() } } else { e.into() },
-            )?;
+                "INSERT INTO tenants (name, weight, running, queued, storage, created) VALUES (?1, ?2, 0, 0, 0, ?3)";
+            on.execute(sql, params![name, weight, created]).map_err(|e| {
+                if is_taken(&e) { StateError::Exists { what: "tenant", name: name.clone() } } else { e.into() }
+            })?;
             let id = on.last_insert_rowid();
+            set_quotas(on, id, &quotas)?;
             let (of, token) = by.unwrap_or((id, String::new()));
             audit(on, of, &token, "tenant create", &name)?;
             Ok(Tenant { id, name, weight, quotas, created })
+        })
+    }
+
+    /// Changes a tenant's weight and limits, all at once.
+    ///
+    /// # Errors
+    /// If there is none of this name.
+    pub fn update_tenant(
+        &self,
+        name: &str,
+        (weight, change): (Option<u32>, QuotasChange),
+        by: (i64, &str),
+    ) -> Result<Tenant> {
+        let (name, by) = (name.to_owned(), (by.0, by.1.to_owned()));
+        self.change(move |on| {
+            let found = of_name(on, &name)?;
+            on.execute("UPDATE tenants SET weight = coalesce(?1, weight) WHERE id = ?2", params![weight, found.id])?;
+            set_quotas(on, found.id, &change.of(found.quotas))?;
+            audit(on, by.0, &by.1, "tenant update", &name)?;
+            of_id(on, found.id)
         })
     }
 
@@ -157,9 +259,7 @@ impl State {
     /// # Errors
     /// If there is none.
     pub fn tenant(&self, name: &str) -> Result<Tenant> {
-        let sql = format!("SELECT {TENANT} FROM tenants WHERE name = ?1");
-        let found = optional(self.read().query_row(&sql, [name], tenant))?;
-        found.ok_or_else(|| StateError::Unknown { what: "tenant", name: name.to_owned() })
+        of_name(&self.read(), name)
     }
 
     /// Keeps a token.
@@ -188,7 +288,7 @@ impl State {
         let read = self.read();
         let mut query = read.prepare_cached(&sql)?;
         optional(query.query_row([id], |row| {
-            Ok(TokenUse { tenant: tenant(row)?, hash: row.get(7)?, scopes: row.get(8)?, expires: row.get(9)? })
+            Ok(TokenUse { tenant: tenant(row)?, hash: row.get(11)?, scopes: row.get(12)?, expires: row.get(13)? })
         }))
     }
 

@@ -107,6 +107,7 @@ fn create(client: &Client, file: &Path, endpoint: Option<&str>, set_default: boo
     };
     let pieces = sent(file, &parts)?;
     let upload = Upload::begin(client, None)?;
+    upload.tell_when_interrupted(None);
     upload.send(&pieces)?;
     note!("the host compiles and checks it");
     Ok(client.post(&deployments(endpoint), &json!({"upload": upload.id(), "set_default": set_default}))?)

@@ -191,6 +191,11 @@ fn change(set: &[(String, String)], mut tags: BTreeMap<String, String>) -> Resul
 
 fn invoke(args: &InvokeArgs) -> anyhow::Result<JobView> {
     let client = args.host.client()?;
+    // Looked at first: who may post jobs may not look at endpoints, perhaps, and hears of a wrong name after sending.
+    match find(&client, &args.name) {
+        Err(RemoteError::Answer { status: 403, .. }) | Ok(_) => {}
+        Err(error) => return Err(error.into()),
+    }
     let request = JobRequest {
         input: input(&client, args)?,
         deployment: args.deployment_name.clone(),
@@ -210,6 +215,7 @@ fn input(client: &Client, args: &InvokeArgs) -> anyhow::Result<InputSpec> {
     }
     let pieces = pieces(&args.input, "")?;
     let upload = Upload::begin(client, args.upload.as_deref())?;
+    upload.tell_when_interrupted(Some("endpoint invoke"));
     upload.send(&pieces).map_err(|error| match error {
         error if error.is_worth_a_retry() => {
             RemoteError::BrokeOff { upload: upload.id().to_owned(), source: Box::new(error) }

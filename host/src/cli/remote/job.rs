@@ -18,7 +18,7 @@ use super::download::download;
 use super::error::{RemoteError, plain};
 use super::path::{encoded, local};
 use super::show::Format;
-use super::{HostArgs, name, show};
+use super::{HostArgs, Yes, name, show};
 
 /// Between two looks at a job.
 const LOOK: Duration = Duration::from_millis(500);
@@ -32,6 +32,9 @@ pub(crate) enum Verb {
         /// Only those of this endpoint
         #[arg(short, long, value_name = "ENDPOINT", value_parser = name)]
         endpoint_name: Option<String>,
+        /// Only those that are there
+        #[arg(short, long, value_name = "STATUS", value_parser = status)]
+        status: Option<JobStatus>,
         /// How many at most
         #[arg(long, value_name = "NUMBER", default_value = "50")]
         limit: usize,
@@ -46,6 +49,16 @@ pub(crate) enum Verb {
     Cancel(JobArgs),
     /// Let a job that failed or was canceled go on
     Resume(JobArgs),
+    /// Delete a job that has ended, with its output
+    Delete {
+        /// The job
+        #[arg(short, long, value_parser = name)]
+        name: String,
+        #[command(flatten)]
+        yes: Yes,
+        #[command(flatten)]
+        host: HostArgs,
+    },
     /// Fetch a job's output
     Download {
         /// The job
@@ -73,13 +86,21 @@ pub(crate) struct JobArgs {
 
 pub(super) fn job(verb: &Verb) -> anyhow::Result<u8> {
     match verb {
-        Verb::List { endpoint_name, limit, host } => {
-            show::all(&list(&host.client()?, endpoint_name.as_deref(), *limit)?, host.output);
+        Verb::List { endpoint_name, status, limit, host } => {
+            show::all(&list(&host.client()?, (endpoint_name.as_deref(), *status), *limit)?, host.output);
         }
         Verb::Show(JobArgs { name, host }) => show::one(&find(&host.client()?, name)?, host.output),
         Verb::Stream(JobArgs { name, host }) => return Ok(stream(&host.client()?, name, host.output)?),
         Verb::Cancel(JobArgs { name, host }) => ask(name, "cancel", host)?,
         Verb::Resume(JobArgs { name, host }) => ask(name, "resume", host)?,
+        Verb::Delete { name, yes, host } => {
+            if !yes.is_given(&format!("delete job `{name}` with its output?"))? {
+                note!("nothing was deleted");
+                return Ok(FAILED);
+            }
+            host.client()?.delete(&address(name))?;
+            note!("deleted job {name}");
+        }
         Verb::Download { name, download_path, overwrite, host } => {
             let Some(folder) = download_path.clone().or_else(|| local(name)) else {
                 let text = format!("`{name}` is no name of a folder");
@@ -91,7 +112,7 @@ pub(super) fn job(verb: &Verb) -> anyhow::Result<u8> {
                 Format::Json => {
                     say!("{}", serde_json::json!({"folder": folder, "files": fetched.files, "bytes": fetched.bytes}));
                 }
-                Format::Table | Format::Name => say!("{}", shown(&folder)),
+                Format::Table | Format::Name | Format::Csv => say!("{}", shown(&folder)),
             }
         }
     }
@@ -112,13 +133,23 @@ fn ask(name: &str, verb: &str, host: &HostArgs) -> Result<(), RemoteError> {
     Ok(())
 }
 
-fn list(client: &Client, endpoint: Option<&str>, limit: usize) -> Result<Vec<JobView>, RemoteError> {
+/// A status, as it is shown.
+fn status(text: &str) -> Result<JobStatus, String> {
+    serde_json::from_value(text.into()).map_err(|e| e.to_string())
+}
+
+fn list(
+    client: &Client,
+    (endpoint, status): (Option<&str>, Option<JobStatus>),
+    limit: usize,
+) -> Result<Vec<JobView>, RemoteError> {
     let (mut jobs, mut before) = (Vec::new(), None);
     while jobs.len() < limit {
         let most = (limit - jobs.len()).min(PAGE);
         let endpoint = endpoint.map(|name| format!("&endpoint={}", encoded(name))).unwrap_or_default();
+        let status = status.map(|status| format!("&status={}", status.name())).unwrap_or_default();
         let from = before.map(|id: String| format!("&before={}", encoded(&id))).unwrap_or_default();
-        let page: Page<JobView> = client.get(&format!("/jobs?limit={most}{endpoint}{from}"))?;
+        let page: Page<JobView> = client.get(&format!("/jobs?limit={most}{endpoint}{status}{from}"))?;
         let is_last = page.items.is_empty();
         jobs.extend(page.items);
         before = page.next;
@@ -155,7 +186,7 @@ fn stream(client: &Client, name: &str, format: Format) -> Result<u8, RemoteError
     }
     watcher.end();
     match format {
-        Format::Json | Format::Name => show::one(&job, format),
+        Format::Json | Format::Name | Format::Csv => show::one(&job, format),
         Format::Table => {
             say!("{:?}: {}", job.status, counts(&job).unwrap_or_else(|| "nothing was scored".to_owned()));
             if let Some(error) = &job.error {
@@ -177,9 +208,9 @@ fn code(status: JobStatus) -> u8 {
 }
 
 fn counted(progress: ProgressView) -> Progress {
-    let ProgressView { files, done, failed, mini_batches, mini_batches_done, rows, retries } = progress;
+    let ProgressView { files, done, failed, mini_batches, mini_batches_done, rows, retries, .. } = progress;
     let tally = Tally { mini_batches: mini_batches_done, files: done, failed, rows };
-    Progress { tally, retries, mini_batches, files }
+    Progress { tally, retries, mini_batches, files, ..Progress::default() }
 }
 
 /// How far a job is, in words: of its record if it has one, else as it goes.

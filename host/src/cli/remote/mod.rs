@@ -1,5 +1,5 @@
-//! The verbs that ask a running host, over HTTP: `model`, `endpoint`, `deployment`, `job`, `tenant` and `token`, in the
-//! words of Azure's command line.
+//! The verbs that ask a running host, over HTTP: `model`, `endpoint`, `deployment`, `job`, `tenant`, `token`, `usage`
+//! and `audit`, in the words of Azure's command line.
 //!
 //! What goes in: what was typed, and files to send. What comes out: requests, and answers printed as tables, JSON or
 //! names. No rule is here: what may be named, made or deleted, the host decides.
@@ -13,6 +13,7 @@ mod job;
 mod model;
 mod path;
 mod profile;
+mod report;
 mod show;
 mod tenant;
 mod upload;
@@ -47,6 +48,10 @@ pub(crate) enum Group {
     /// Tokens of a host: who may do what
     #[command(subcommand)]
     Token(tenant::TokenVerb),
+    /// What tenants and jobs of a host used, by days
+    Usage(report::UsageArgs),
+    /// Who changed what of your tenant on a host, the newest first
+    Audit(report::AuditArgs),
 }
 
 /// Which host is asked, and how its answer is printed.
@@ -109,5 +114,7 @@ pub(crate) fn remote(group: &Group) -> anyhow::Result<u8> {
         Group::Job(verb) => job::job(verb),
         Group::Tenant(verb) => tenant::tenant(verb),
         Group::Token(verb) => tenant::token(verb),
+        Group::Usage(args) => report::usage(args),
+        Group::Audit(args) => report::audit(args),
     }
 }

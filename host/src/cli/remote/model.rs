@@ -6,9 +6,10 @@ use clap::Subcommand;
 use scorehost::service::host::ModelView;
 use serde_json::json;
 
-use super::super::COMPLETED;
+use super::super::{COMPLETED, FAILED, note};
+use super::path::encoded;
 use super::upload::{Upload, pieces};
-use super::{HostArgs, name, show};
+use super::{HostArgs, Yes, name, show};
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -28,6 +29,30 @@ pub(crate) enum Verb {
         #[command(flatten)]
         host: HostArgs,
     },
+    /// Show a version of a model
+    Show {
+        /// The model
+        #[arg(short, long, value_parser = name)]
+        name: String,
+        /// Which version [default: the latest]
+        #[arg(short, long)]
+        version: Option<u32>,
+        #[command(flatten)]
+        host: HostArgs,
+    },
+    /// Delete a version of a model that nothing has
+    Delete {
+        /// The model
+        #[arg(short, long, value_parser = name)]
+        name: String,
+        /// Which version
+        #[arg(short, long)]
+        version: u32,
+        #[command(flatten)]
+        yes: Yes,
+        #[command(flatten)]
+        host: HostArgs,
+    },
 }
 
 pub(super) fn model(verb: &Verb) -> anyhow::Result<u8> {
@@ -36,9 +61,23 @@ pub(super) fn model(verb: &Verb) -> anyhow::Result<u8> {
             let client = host.client()?;
             let pieces = pieces(path, "")?;
             let upload = Upload::begin(&client, None)?;
+            upload.tell_when_interrupted(None);
             upload.send(&pieces)?;
             let made: ModelView = client.post("/models", &json!({"name": name, "upload": upload.id()}))?;
             show::one(&made, host.output);
+        }
+        Verb::Show { name, version, host } => {
+            let version = version.map(|version| format!("?version={version}")).unwrap_or_default();
+            let path = format!("/models/{}{version}", encoded(name));
+            show::one(&host.client()?.get::<ModelView>(&path)?, host.output);
+        }
+        Verb::Delete { name, version, yes, host } => {
+            if !yes.is_given(&format!("delete model `{name}:{version}`?"))? {
+                note!("nothing was deleted");
+                return Ok(FAILED);
+            }
+            host.client()?.delete(&format!("/models/{}?version={version}", encoded(name)))?;
+            note!("deleted model {name}:{version}");
         }
         Verb::List { host } => show::all(&host.client()?.list::<ModelView>("/models")?, host.output),
     }

@@ -2,7 +2,8 @@
 
 use clap::ValueEnum;
 use scorehost::service::host::{
-    DeploymentView, EndpointView, InputSpec, JobView, ModelView, NewTokenView, TenantView, TokenView,
+    Action, DeploymentView, EndpointView, InputSpec, JobView, ModelView, NewTokenView, TenantDetailView, TenantView,
+    TokenView, UsageView,
 };
 use serde::Serialize;
 
@@ -19,6 +20,8 @@ pub(crate) enum Format {
     Json,
     /// Just the names, for scripts
     Name,
+    /// A table for programs: titles, then a line each
+    Csv,
 }
 
 /// Facts with their titles.
@@ -35,9 +38,10 @@ pub(super) trait Shown: Serialize {
 }
 
 /// Prints one thing.
-pub(super) fn one(thing: &impl Shown, format: Format) {
+pub(super) fn one<T: Shown>(thing: &T, format: Format) {
     match format {
         Format::Json => say_json(thing),
+        Format::Csv => say_csv(std::slice::from_ref(thing)),
         Format::Name => say!("{}", plain(&thing.name())),
         Format::Table => {
             let facts: Facts = thing.facts().into_iter().filter(|(_, value)| !value.is_empty()).collect();
@@ -53,6 +57,7 @@ pub(super) fn one(thing: &impl Shown, format: Format) {
 pub(super) fn all<T: Shown>(things: &[T], format: Format) {
     match format {
         Format::Json => say_json(&things),
+        Format::Csv => say_csv(things),
         Format::Name => things.iter().for_each(|thing| say!("{}", plain(&thing.name()))),
         Format::Table if things.is_empty() => note!("there is none"),
         Format::Table => lines(things).print(),
@@ -71,6 +76,24 @@ fn lines<T: Shown>(things: &[T]) -> Table {
     table
 }
 
+fn say_csv<T: Shown>(things: &[T]) {
+    say!("{}", csv(things).trim_end());
+}
+
+/// What lists show, quoted where it has to be.
+fn csv<T: Shown>(things: &[T]) -> String {
+    let mut text = csv::Writer::from_writer(Vec::new());
+    let mut write = |row: Vec<String>| text.write_record(row).expect("rows are of one length; this is a bug");
+    write(T::COLUMNS.iter().map(|&title| title.to_owned()).collect());
+    for thing in things {
+        let facts = thing.facts();
+        let cell = |title: &&str| facts.iter().find(|(t, _)| t == title).map(|(_, v)| plain(v)).unwrap_or_default();
+        write(T::COLUMNS.iter().map(cell).collect());
+    }
+    let bytes = text.into_inner().expect("a vector takes all; this is a bug");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 fn say_json(value: &impl Serialize) {
     say!("{}", serde_json::to_string_pretty(value).expect("views are plain values; this is a bug"));
 }
@@ -80,7 +103,18 @@ fn text(value: Option<&String>) -> String {
 }
 
 impl Shown for TenantView {
-    const COLUMNS: &'static [&'static str] = &["name", "weight", "jobs at once", "jobs waiting", "bytes", "created"];
+    const COLUMNS: &'static [&'static str] = &[
+        "name",
+        "weight",
+        "jobs at once",
+        "jobs waiting",
+        "bytes",
+        "instances",
+        "memory",
+        "CPU s a month",
+        "device s a month",
+        "created",
+    ];
 
     fn name(&self) -> String {
         self.name.clone()
@@ -93,7 +127,86 @@ impl Shown for TenantView {
             ("jobs at once", self.quotas.running.to_string()),
             ("jobs waiting", self.quotas.queued.to_string()),
             ("bytes", self.quotas.storage.to_string()),
+            ("instances", limit(self.quotas.instances)),
+            ("memory", limit(self.quotas.memory)),
+            ("CPU s a month", limit(self.quotas.cpu_seconds)),
+            ("device s a month", limit(self.quotas.device_seconds)),
             ("created", self.created.clone()),
+        ]
+    }
+}
+
+/// A limit; one that is not there is not shown.
+fn limit(most: Option<u64>) -> String {
+    most.map(|most| most.to_string()).unwrap_or_default()
+}
+
+impl Shown for TenantDetailView {
+    const COLUMNS: &'static [&'static str] = TenantView::COLUMNS;
+
+    fn name(&self) -> String {
+        self.tenant.name.clone()
+    }
+
+    fn facts(&self) -> Facts {
+        let (quotas, used) = (&self.tenant.quotas, &self.used);
+        let of = |have: String, most: Option<u64>| match most {
+            Some(most) => format!("{have} of {most}"),
+            None => have,
+        };
+        vec![
+            ("name", self.tenant.name.clone()),
+            ("weight", self.tenant.weight.to_string()),
+            ("jobs at once", of(used.running.to_string(), Some(quotas.running.into()))),
+            ("jobs waiting", of(used.queued.to_string(), Some(quotas.queued.into()))),
+            ("bytes", of(used.storage.to_string(), Some(quotas.storage))),
+            ("instances", of(used.instances.to_string(), quotas.instances)),
+            ("memory", of(used.memory.to_string(), quotas.memory)),
+            ("CPU s a month", of(format!("{:.1}", used.cpu_seconds), quotas.cpu_seconds)),
+            ("device s a month", of(format!("{:.1}", used.device_seconds), quotas.device_seconds)),
+            ("created", self.tenant.created.clone()),
+        ]
+    }
+}
+
+impl Shown for UsageView {
+    const COLUMNS: &'static [&'static str] =
+        &["tenant", "job", "jobs", "CPU s", "device s", "instance s", "bytes in", "bytes out", "files", "rows"];
+
+    fn name(&self) -> String {
+        self.job.clone().unwrap_or_else(|| self.tenant.clone())
+    }
+
+    fn facts(&self) -> Facts {
+        let usage = &self.usage;
+        vec![
+            ("tenant", self.tenant.clone()),
+            ("job", text(self.job.as_ref())),
+            ("jobs", self.jobs.to_string()),
+            ("CPU s", format!("{:.2}", usage.cpu_seconds)),
+            ("device s", format!("{:.2}", usage.device_seconds)),
+            ("instance s", format!("{:.2}", usage.instance_seconds)),
+            ("bytes in", usage.input_bytes.to_string()),
+            ("bytes out", usage.output_bytes.to_string()),
+            ("files", usage.files.to_string()),
+            ("rows", usage.rows.to_string()),
+        ]
+    }
+}
+
+impl Shown for Action {
+    const COLUMNS: &'static [&'static str] = &["at", "token", "action", "object"];
+
+    fn name(&self) -> String {
+        self.object.clone()
+    }
+
+    fn facts(&self) -> Facts {
+        vec![
+            ("at", self.at.clone()),
+            ("token", self.token.clone()),
+            ("action", self.action.clone()),
+            ("object", self.object.clone()),
         ]
     }
 }
@@ -225,6 +338,8 @@ impl Shown for JobView {
             ("created", self.created.clone()),
             ("started", text(self.started.as_ref())),
             ("ended", text(self.ended.as_ref())),
+            ("CPU s", format!("{:.2}", self.usage.cpu_seconds)),
+            ("device s", format!("{:.2}", self.usage.device_seconds)),
         ]
     }
 }
@@ -246,5 +361,7 @@ mod tests {
             table.lines(),
             ["  name     version  created", "  a        1        2026", "  b\u{fffd}[2J c  12       2026"]
         );
+        let text = csv(&[model("a,\"b\"", 1)]);
+        assert_eq!(text, "name,version,digest,created\n\"a,\"\"b\"\"\",1,,2026\n");
     }
 }

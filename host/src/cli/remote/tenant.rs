@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use clap::Subcommand;
-use scorehost::service::host::{NewTokenView, Scope, TenantView, TokenView};
-use serde_json::json;
+use clap::{Args, Subcommand};
+use scorehost::service::host::{NewTokenView, QuotasChange, Scope, TenantDetailView, TenantView, TokenView};
+use serde_json::{Value, json};
 
 use super::super::{COMPLETED, note};
+use super::error::RemoteError;
 use super::path::encoded;
 use super::show::Format;
 use super::{HostArgs, name, show};
@@ -18,9 +19,8 @@ pub(crate) enum Verb {
         /// Its name
         #[arg(short, long, value_parser = name)]
         name: String,
-        /// Its share of the host, beside the others' [default: 1]
-        #[arg(short, long)]
-        weight: Option<u32>,
+        #[command(flatten)]
+        share: Share,
         #[command(flatten)]
         host: HostArgs,
     },
@@ -29,6 +29,101 @@ pub(crate) enum Verb {
         #[command(flatten)]
         host: HostArgs,
     },
+    /// Show a tenant, and what it has and used of what it may
+    Show {
+        /// The tenant
+        #[arg(short, long, value_parser = name)]
+        name: String,
+        #[command(flatten)]
+        host: HostArgs,
+    },
+    /// Change a tenant's share and limits; what is not named stays
+    Update {
+        /// The tenant
+        #[arg(short, long, value_parser = name)]
+        name: String,
+        #[command(flatten)]
+        share: Share,
+        #[command(flatten)]
+        host: HostArgs,
+    },
+}
+
+/// What a tenant gets of a host.
+#[derive(Args)]
+pub(crate) struct Share {
+    /// Its share of the host, beside the others'
+    #[arg(short, long)]
+    weight: Option<u32>,
+    /// Jobs that run at once
+    #[arg(long, value_name = "JOBS")]
+    running: Option<u32>,
+    /// Jobs that wait
+    #[arg(long, value_name = "JOBS")]
+    queued: Option<u32>,
+    /// Bytes stored, such as 100GiB
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    storage: Option<u64>,
+    /// Instances of its jobs at once, or `none` for any number
+    #[arg(long, value_name = "NUMBER", value_parser = limit)]
+    instances: Option<Limit>,
+    /// Bytes that these instances may have together, such as 8GiB, or `none`
+    #[arg(long, value_name = "BYTES", value_parser = limit)]
+    memory: Option<Limit>,
+    /// Seconds of processors in a calendar month (UTC), or `none`
+    #[arg(long, value_name = "SECONDS", value_parser = limit)]
+    cpu_seconds: Option<Limit>,
+    /// Seconds of models on their device in a calendar month (UTC), or `none`
+    #[arg(long, value_name = "SECONDS", value_parser = limit)]
+    device_seconds: Option<Limit>,
+}
+
+/// A limit, or none.
+#[derive(Clone, Copy)]
+struct Limit(Option<u64>);
+
+fn limit(text: &str) -> Result<Limit, String> {
+    if text == "none" { Ok(Limit(None)) } else { bytes(text).map(|most| Limit(Some(most))) }
+}
+
+/// A number, with or without a unit of bytes.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim() {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return Err("a number, or one with KiB, MiB, GiB or TiB".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "a number, or one with KiB, MiB, GiB or TiB".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "it is too large".to_owned())
+}
+
+impl Share {
+    fn change(&self) -> QuotasChange {
+        let limit = |limit: Option<Limit>| limit.map(|Limit(most)| most);
+        QuotasChange {
+            running: self.running,
+            queued: self.queued,
+            storage: self.storage,
+            instances: limit(self.instances),
+            memory: limit(self.memory),
+            cpu_seconds: limit(self.cpu_seconds),
+            device_seconds: limit(self.device_seconds),
+        }
+    }
+
+    /// As a request has it.
+    fn wish(&self) -> Value {
+        let mut wish = json!({"quotas": self.change()});
+        if let Some(weight) = self.weight {
+            wish["weight"] = json!(weight);
+        }
+        wish
+    }
 }
 
 #[derive(Subcommand)]
@@ -67,14 +162,23 @@ pub(crate) enum TokenVerb {
 
 pub(super) fn tenant(verb: &Verb) -> anyhow::Result<u8> {
     match verb {
-        Verb::Create { name, weight, host } => {
-            let mut wish = json!({"name": name});
-            if let Some(weight) = weight {
-                wish["weight"] = json!(weight);
-            }
+        Verb::Create { name, share, host } => {
+            let mut wish = share.wish();
+            wish["name"] = json!(name);
             show::one(&host.client()?.post::<TenantView>("/tenants", &wish)?, host.output);
         }
         Verb::List { host } => show::all(&host.client()?.list::<TenantView>("/tenants")?, host.output),
+        Verb::Show { name, host } => {
+            show::one(&host.client()?.get::<TenantDetailView>(&format!("/tenants/{}", encoded(name)))?, host.output);
+        }
+        Verb::Update { name, share, host } => {
+            if share.weight.is_none() && share.change() == QuotasChange::default() {
+                let text = "nothing is said that would change".to_owned();
+                return Err(RemoteError::Use { text, hint: "--weight, --running and others say what" }.into());
+            }
+            let path = format!("/tenants/{}", encoded(name));
+            show::one(&host.client()?.patch::<TenantView>(&path, &share.wish())?, host.output);
+        }
     }
     Ok(COMPLETED)
 }
@@ -102,4 +206,34 @@ pub(super) fn token(verb: &TokenVerb) -> anyhow::Result<u8> {
         }
     }
     Ok(COMPLETED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, expected) in [("7", 7), ("1KiB", 1024), ("2 GiB", 2 << 30), ("0", 0), ("3TiB", 3 << 40)] {
+            assert_eq!(bytes(text), Ok(expected), "{text}");
+        }
+        for bad in ["", "x", "-1", "1GB", "1.5GiB", "99999999999999999999", "99999999TiB"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_what_was_typed_is_asked_for() {
+        let share = Share {
+            weight: None,
+            running: Some(2),
+            queued: None,
+            storage: None,
+            instances: Some(Limit(None)),
+            memory: None,
+            cpu_seconds: Some(Limit(Some(60))),
+            device_seconds: None,
+        };
+        assert_eq!(share.wish(), json!({"quotas": {"running": 2, "instances": null, "cpu_seconds": 60}}));
+    }
 }

@@ -15,8 +15,8 @@ use scorehost::service::ServiceError;
 use scorehost::service::host::UploadView;
 use scorehost::store;
 
-use super::super::note;
 use super::super::progress::count;
+use super::super::{INTERRUPTED, note};
 use super::client::{CONNECTIONS, Client, retried};
 use super::error::{RemoteError, plain};
 use super::path::{encoded, encoded_path};
@@ -83,6 +83,21 @@ impl<'c> Upload<'c> {
 
     pub(super) fn id(&self) -> &str {
         &self.begun.id
+    }
+
+    /// On Ctrl-C, tells how to go on: by a verb's `--upload`, or that nothing is to be done.
+    pub(super) fn tell_when_interrupted(&self, again: Option<&str>) {
+        let id = plain(self.id());
+        let cure = match again {
+            Some(verb) => format!("`{verb} … --upload {id}` sends the files that are missing"),
+            None => "send it again".to_owned(),
+        };
+        let told = move || {
+            note!("\nupload {id} broke off\nhint: {cure}; the host removes what nobody goes on with after a while");
+            std::process::exit(INTERRUPTED.into());
+        };
+        // Without it, the process ends and says nothing.
+        let _ = ctrlc::set_handler(told);
     }
 
     fn address(&self) -> String {

@@ -13,7 +13,7 @@ use super::{Caller, DeploymentView, EndpointView, Host, HostError, ModelView, Sc
 use crate::deployment::{Spec, SpecError};
 use crate::fault;
 use crate::service::digest::ModelDigest;
-use crate::state::{Deployment, Endpoint, EndpointChange, NewDeployment};
+use crate::state::{Deployment, Endpoint, EndpointChange, NewDeployment, StateError};
 
 /// The parts of a deployment's upload.
 const SPEC: &str = "deployment.yml";
@@ -52,6 +52,7 @@ impl Host {
         let name = names::name("model", name)?;
         let files = self.finished_upload(caller, upload)?;
         let (made, digest) = self.gather(caller, &files)?;
+        let _naming = self.remover.naming();
         self.folders.place(made, &self.folders.model(caller.tenant.id, &digest))?;
         Ok(self.state.create_model(caller.tenant.id, name, &digest, &caller.token)?.into())
     }
@@ -74,6 +75,15 @@ impl Host {
     pub fn models(&self, caller: &Caller) -> Result<Vec<ModelView>, HostError> {
         caller.may(Scope::Read)?;
         Ok(self.state.models(caller.tenant.id)?.into_iter().map(Into::into).collect())
+    }
+
+    /// A version of a model, or the latest.
+    ///
+    /// # Errors
+    /// If the caller may not, or there is none.
+    pub fn model(&self, caller: &Caller, name: &str, version: Option<u32>) -> Result<ModelView, HostError> {
+        caller.may(Scope::Read)?;
+        Ok(self.state.model(caller.tenant.id, name, version)?.into())
     }
 
     /// Makes an endpoint.
@@ -135,7 +145,8 @@ impl Host {
     /// If the caller may not, there is none, or jobs of it wait or run.
     pub fn delete_endpoint(&self, caller: &Caller, name: &str) -> Result<(), HostError> {
         caller.may(Scope::Write)?;
-        Ok(self.state.delete_endpoint(caller.tenant.id, name, &caller.token)?)
+        self.state.delete_endpoint(caller.tenant.id, name, &caller.token)?;
+        self.remover.remove_unnamed(caller.tenant.id)
     }
 
     /// Makes a version of a deployment from an upload: `deployment.yml`, the script below `code`, and below `model` the
@@ -177,7 +188,12 @@ impl Host {
         let registered = model.as_deref().map(|digest| self.folders.model(caller.tenant.id, digest));
         let Checked { name, script } = self.check(caller, &placed(made.path(), registered))?;
         let name = names::name("deployment", &name)?.to_owned();
+        let _naming = self.remover.naming();
         self.folders.place(made, &self.folders.deployment(caller.tenant.id, &digest))?;
+        // Removed while this was checked, perhaps.
+        if let Some(digest) = model.as_deref().filter(|digest| !self.folders.model(caller.tenant.id, digest).is_dir()) {
+            return Err(StateError::Unknown { what: "model", name: digest.to_owned() }.into());
+        }
         let new = NewDeployment { name, spec: text, digest, script, model, set_default };
         let made = self.state.create_deployment(caller.tenant.id, &endpoint.name, new, &caller.token)?;
         self.deployment(caller, &endpoint.name, &made.name, Some(made.version))
@@ -229,7 +245,8 @@ impl Host {
     /// If the caller may not, there is none, or it is in use.
     pub fn delete_deployment(&self, caller: &Caller, endpoint: &str, name: &str) -> Result<(), HostError> {
         caller.may(Scope::Write)?;
-        Ok(self.state.delete_deployment(caller.tenant.id, endpoint, name, &caller.token)?)
+        self.state.delete_deployment(caller.tenant.id, endpoint, name, &caller.token)?;
+        self.remover.remove_unnamed(caller.tenant.id)
     }
 }
 

@@ -119,7 +119,7 @@ impl Folders {
     /// Counts what a tenant has, the first time that somebody asks. Takes as long as a walk through all of it.
     pub(super) fn count(&self, tenant: i64) {
         if !self.used().contains_key(&tenant) {
-            let bytes = size(&self.of(tenant));
+            let bytes = measure(&self.of(tenant)).counted();
             self.used().entry(tenant).or_insert(bytes);
         }
     }
@@ -144,12 +144,43 @@ impl Folders {
         }
     }
 
-    /// What a job's process wrote counts too.
-    pub(super) fn add(&self, tenant: i64, folder: &Path) {
-        let bytes = size(folder);
+    /// What lies somewhere counts as so many bytes now, and no more as what it did before.
+    pub(super) fn replace(&self, tenant: i64, before: u64, now: u64) {
         if let Some(used) = self.used().get_mut(&tenant) {
-            *used = used.saturating_add(bytes);
+            *used = used.saturating_add(now).saturating_sub(before);
         }
+    }
+
+    /// Bytes of a tenant, where they were counted already.
+    pub(super) fn counted(&self, tenant: i64) -> u64 {
+        self.used().get(&tenant).copied().unwrap_or(0)
+    }
+
+    /// Every tenant that has a folder.
+    pub(super) fn tenants(&self) -> std::io::Result<Vec<i64>> {
+        let names = fs::read_dir(&self.tenants)?.map(|entry| Ok(entry?.file_name().to_string_lossy().parse().ok()));
+        names.filter_map(std::io::Result::transpose).collect()
+    }
+
+    /// Takes a folder out of its place at once; what it holds is removed then, or when the host is opened again. What
+    /// names it has to be gone already: a name without its folder would be a lie, a folder without a name is swept.
+    pub(super) fn take_away(&self, tenant: i64, folder: &Path) -> Result<Option<TakenAway>, HostError> {
+        let away = self.making(tenant)?;
+        match fs::rename(folder, away.path().join("removed")) {
+            Ok(()) => Ok(Some(TakenAway { away, tenant })),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(disk("remove a folder")(error)),
+        }
+    }
+
+    /// Removes what was taken away; it counts no more.
+    pub(super) fn remove(&self, taken: TakenAway) -> Result<(), HostError> {
+        let TakenAway { away, tenant } = taken;
+        let bytes = measure(away.path()).counted();
+        let away = away.keep();
+        remove_tree(&away).map_err(disk("remove a folder"))?;
+        self.give_back(tenant, bytes);
+        Ok(())
     }
 
     fn used(&self) -> MutexGuard<'_, HashMap<i64, u64>> {
@@ -175,10 +206,37 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
     fs::create_dir_all(folder)
 }
 
-/// Bytes of all files below; what cannot be read counts as nothing.
-fn size(folder: &Path) -> u64 {
-    let files = walkdir::WalkDir::new(folder).into_iter().filter_map(Result::ok);
-    files.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|facts| facts.len()).sum()
+/// A folder that is in its place no more.
+pub(super) struct TakenAway {
+    away: tempfile::TempDir,
+    tenant: i64,
+}
+
+/// What a file counts for beside its bytes: names take room too.
+pub(super) const ENTRY: u64 = 4096;
+
+/// How much lies below a folder.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Measured {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+}
+
+impl Measured {
+    /// As it counts for its tenant.
+    pub(super) fn counted(self) -> u64 {
+        self.bytes.saturating_add(self.files.saturating_mul(ENTRY))
+    }
+}
+
+/// All files below; what cannot be read is as if it were not there.
+pub(super) fn measure(folder: &Path) -> Measured {
+    let entries = walkdir::WalkDir::new(folder).into_iter().filter_map(Result::ok);
+    let files = entries.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file);
+    files.fold(Measured::default(), |all, facts| Measured {
+        files: all.files + 1,
+        bytes: all.bytes.saturating_add(facts.len()),
+    })
 }
 
 /// Every file below, by path; links and what is hidden from callers are left out.

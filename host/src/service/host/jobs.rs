@@ -1,5 +1,6 @@
 //! Jobs, from the wish to the download. What runs them is the scheduler's.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -10,7 +11,9 @@ use sha2::{Digest, Sha256};
 use super::folders::list;
 use super::{Caller, FileView, Host, HostError, InputSpec, JobRequest, JobView, Scope, disk, names};
 use crate::cache::hex;
-use crate::state::{Job, NewJob, Page, StateError, Submitted};
+use crate::deployment::{Settings, Spec, SpecError};
+use crate::fault;
+use crate::state::{Deployment, Job, JobStatus, NewJob, Page, StateError, Submitted};
 
 /// Settings that one job replaces, and bytes of each.
 const MOST_OVERRIDES: usize = 64;
@@ -58,34 +61,48 @@ impl Host {
                 "`{key}` is not replaced by a job\nhint: `settings.…` but for its limits, `resources.…` and `tags.…` are"
             )));
         }
-        self.input(caller, &request.input)?;
-        self.folders.count(caller.tenant.id);
-        self.folders.take(&caller.tenant, 0)?;
         let mut same = request.clone();
-        // The same files sent again are the same request.
-        if let (InputSpec::Upload(id), Some(_)) = (&mut same.input, key) {
-            *id = self.upload_digest(caller, id)?;
+        // The same files sent again are the same request; of files that are gone, their name has to do.
+        if let (InputSpec::Upload(id), Some(_)) = (&mut same.input, key)
+            && let Ok(digest) = self.upload_digest(caller, id)
+        {
+            *id = digest;
         }
         let body = serde_json::to_string(&same).expect("a request of plain values is JSON; this is a bug");
+        let digest = hex(&Sha256::digest(format!("{endpoint}\0{body}")));
+        // What was accepted is the answer, whatever became of its input or its deployment since.
+        if let Some(key) = key
+            && let Some(job) = self.state.submitted(caller.tenant.id, key, &digest)?
+        {
+            return Ok((self.view(job)?, false));
+        }
+        let named = request.deployment.as_deref().map(names::versioned).transpose()?;
+        let Some(deployment) = self.state.answering(caller.tenant.id, endpoint, named)? else {
+            return Err(HostError::Refused(format!(
+                "endpoint `{endpoint}` has no default deployment\nhint: name one, or set the endpoint's \
+                 `defaults.deployment_name`"
+            )));
+        };
+        let settings = settings(&deployment, &request.set)?;
+        let instances = settings.max_concurrency_per_instance.get().into();
+        self.folders.count(caller.tenant.id);
+        self.folders.take(&caller.tenant, 0)?;
+        let _naming = self.remover.naming();
+        self.input(caller, &request.input)?;
         let new = NewJob {
             id: new_id("job"),
             endpoint: endpoint.to_owned(),
-            deployment: request.deployment.as_deref().map(names::versioned).transpose()?,
+            deployment: (deployment.name, deployment.version),
             input: serde_json::to_value(&request.input).expect("plain values are JSON; this is a bug"),
             overrides: request.set.clone(),
+            instances,
+            memory: settings.limits.memory.saturating_mul(instances).min(i64::MAX.unsigned_abs()),
             idempotency: key.map(str::to_owned),
-            request: hex(&Sha256::digest(format!("{endpoint}\0{body}"))),
-            most_queued: caller.tenant.quotas.queued,
+            request: digest,
         };
         let (job, is_new) = match self.state.submit(caller.tenant.id, new, &caller.token)? {
             Submitted::New(job) => (job, true),
             Submitted::Again(job) => (job, false),
-            Submitted::NoDeployment => {
-                return Err(HostError::Refused(format!(
-                    "endpoint `{endpoint}` has no default deployment\nhint: name one, or set the endpoint's \
-                     `defaults.deployment_name`"
-                )));
-            }
         };
         self.scheduler.wake();
         Ok((self.view(job)?, is_new))
@@ -117,11 +134,12 @@ impl Host {
         caller: &Caller,
         before: Option<&str>,
         endpoint: Option<&str>,
+        status: Option<JobStatus>,
         most: u32,
     ) -> Result<Vec<JobView>, HostError> {
         caller.may(Scope::Read)?;
         let most = most.clamp(1, MOST_PAGE);
-        let page = Page { before: before.map(str::to_owned), endpoint: endpoint.map(str::to_owned), most };
+        let page = Page { before: before.map(str::to_owned), endpoint: endpoint.map(str::to_owned), status, most };
         self.state.jobs(caller.tenant.id, &page)?.into_iter().map(|job| self.view(job)).collect()
     }
 
@@ -189,6 +207,7 @@ impl Host {
     fn view(&self, job: Job) -> Result<JobView, HostError> {
         let input = serde_json::from_value(job.input)
             .map_err(|e| StateError::Damaged(format!("the input of job `{}`: {e}", job.id)))?;
+        let usage = self.state.usage_of_job(&job.id)?;
         let progress = self.scheduler.progress(&job.id).filter(|_| !job.status.has_ended());
         Ok(JobView {
             canceling: job.cancel && !job.status.has_ended(),
@@ -203,12 +222,27 @@ impl Host {
             progress,
             error: job.error,
             record: job.record,
+            instances: job.instances,
+            usage,
             starts: job.starts,
             created: job.created,
             started: job.started,
             ended: job.ended,
         })
     }
+}
+
+/// What a job of this deployment would run with.
+fn settings(deployment: &Deployment, set: &BTreeMap<String, String>) -> Result<Settings, HostError> {
+    let refused = |error: SpecError| {
+        let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        HostError::Refused(format!("{}{hint}", fault::chain(&error)))
+    };
+    let mut spec = Spec::parse(&deployment.spec, Path::new("deployment.yml")).map_err(refused)?;
+    for (key, value) in set {
+        spec.set(key, value).map_err(refused)?;
+    }
+    Ok(spec.settings())
 }
 
 fn may_replace(key: &str) -> bool {

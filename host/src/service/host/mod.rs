@@ -10,10 +10,12 @@ mod folders;
 mod jobs;
 mod names;
 mod process;
+mod removal;
 mod scheduler;
 mod tenants;
 mod turns;
 mod uploads;
+mod usage;
 mod views;
 
 use std::fs::{File, TryLockError};
@@ -26,16 +28,18 @@ pub use jobs::MOST_PAGE;
 pub use names::NameError;
 pub use tenants::{Caller, Scope};
 pub use uploads::MOST_FILE_BYTES;
+pub use usage::UsageQuery;
 pub use views::{
-    DeploymentView, EndpointView, FileView, InputSpec, JobRequest, JobView, ModelView, NewTokenView, ProgressView,
-    TenantView, TokenView, UploadView,
+    DeploymentView, EndpointView, FileView, FinishedUploadView, InputSpec, JobRequest, JobView, ModelView,
+    NewTokenView, ProgressView, TenantDetailView, TenantUseView, TenantView, TokenView, UploadView, UsageView,
 };
 
-pub use crate::state::JobStatus;
+pub use crate::state::{Action, JobStatus, Quotas, QuotasChange, Usage};
 
 use crate::fault::Fault;
 use crate::state::{State, StateError};
 use folders::Folders;
+use removal::Remover;
 use scheduler::Scheduler;
 
 /// How long another host's lock is waited for.
@@ -107,6 +111,10 @@ pub struct HostOptions {
     pub allowed_inputs: Vec<PathBuf>,
     /// Jobs that run at once.
     pub most_jobs: usize,
+    /// How long jobs that have ended are kept, with their outputs; for ever, where nothing is said.
+    pub keep_jobs: Option<Duration>,
+    /// How long uploads are kept that no job scores.
+    pub keep_uploads: Duration,
 }
 
 /// A host.
@@ -115,6 +123,7 @@ pub struct Host {
     folders: Folders,
     options: HostOptions,
     scheduler: Scheduler,
+    remover: Remover,
     /// Held while a file is put into an upload, and while one is finished.
     sealing: Arc<Mutex<()>>,
     /// Checks of deployments that are under way.
@@ -142,6 +151,8 @@ impl Host {
         let state = Arc::new(State::open(&options.data.join("state.db"))?);
         let token = tenants::first_token(&state)?;
         folders.remove_leavings()?;
+        removal::remove_orphans(&state, &folders)?;
+        let remover = Remover::start(Arc::clone(&state), folders.clone(), &options)?;
         let scheduler = Scheduler::start(Arc::clone(&state), folders.clone(), &options)?;
         Ok((
             Self {
@@ -149,6 +160,7 @@ impl Host {
                 folders,
                 options,
                 scheduler,
+                remover,
                 sealing: Arc::default(),
                 checks: AtomicUsize::new(0),
                 _lock: lock,
@@ -167,6 +179,7 @@ impl Host {
 
     /// Stops every job's process; the jobs go on when the host is opened again.
     pub fn close(&self) {
+        self.remover.stop();
         self.scheduler.stop();
     }
 }

@@ -13,6 +13,8 @@ use serde::Deserialize;
 
 use super::catalog::Placed;
 use super::{HostError, ProgressView, disk};
+use crate::job::record::cpu_seconds;
+use crate::state::Usage;
 
 /// What is kept of a process's last words.
 const MOST_WORDS: usize = 20;
@@ -47,7 +49,8 @@ pub(super) fn check(program: &Path, placed: &Placed, tenant: &Path) -> Result<Ch
     let failed = disk("check the deployment");
     let (mut stdout, mut stderr) = (tempfile::tempfile().map_err(&failed)?, tempfile::tempfile().map_err(&failed)?);
     let mut command = Command::new(program);
-    command.arg("check").arg(&placed.file).arg("--json").args(placed.arguments()).stdin(Stdio::null());
+    // Its stdin ends with this process, and it with that.
+    command.arg("check").arg(&placed.file).args(["--json", "--follow"]).args(placed.arguments()).stdin(Stdio::piped());
     command.stdout(stdout.try_clone().map_err(&failed)?).stderr(stderr.try_clone().map_err(&failed)?);
     let mut child = command.spawn().map_err(&failed)?;
     let began = Instant::now();
@@ -94,7 +97,10 @@ pub(super) fn without_folders(text: &str, placed: &Placed, tenant: &Path) -> Str
 pub(super) struct JobProcess {
     child: Child,
     stdin: Option<ChildStdin>,
-    progress: Arc<Mutex<Option<ProgressView>>>,
+    /// The first that it told, and the last.
+    progress: Arc<Mutex<Option<(ProgressView, ProgressView)>>>,
+    /// Seconds of processors, as the system last told.
+    cpu_seconds: f64,
     words: Arc<Mutex<VecDeque<String>>>,
     readers: Vec<std::thread::JoinHandle<()>>,
 }
@@ -132,7 +138,7 @@ impl JobProcess {
         let stdin = child.stdin.take();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let mut readers = Vec::new();
-        let latest: Arc<Mutex<Option<ProgressView>>> = Arc::clone(&progress);
+        let told: Arc<Mutex<Option<(ProgressView, ProgressView)>>> = Arc::clone(&progress);
         let mut read = |name: &str, stream: Box<dyn Read + Send>, each: Box<dyn FnMut(&str) + Send>| {
             let thread = std::thread::Builder::new().name(name.into()).spawn(move || lines(stream, each));
             thread.map(|thread| readers.push(thread))
@@ -140,7 +146,9 @@ impl JobProcess {
         if let Some(stdout) = stdout {
             let each = move |line: &str| {
                 if let Ok(progress) = serde_json::from_str(line) {
-                    *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+                    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                    let first = told.map_or(progress, |(first, _)| first);
+                    *told = Some((first, progress));
                 }
             };
             read("progress", Box::new(stdout), Box::new(each))?;
@@ -157,12 +165,33 @@ impl JobProcess {
             };
             read("words", Box::new(stderr), Box::new(each))?;
         }
-        Ok(Self { child, stdin, progress, words, readers })
+        Ok(Self { child, stdin, progress, cpu_seconds: 0.0, words, readers })
     }
 
     /// How far the job is.
     pub(super) fn progress(&self) -> Option<ProgressView> {
+        self.told().map(|(_, last)| last)
+    }
+
+    fn told(&self) -> Option<(ProgressView, ProgressView)> {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it used so far, but for time and what lies in the output, which others measure. Its processor's time is the
+    /// system's word as of the last [`JobProcess::ended`], or where that says nothing, its own.
+    pub(super) fn used(&self) -> Usage {
+        let Some((first, last)) = self.told() else {
+            return Usage { cpu_seconds: self.cpu_seconds, ..Usage::default() };
+        };
+        Usage {
+            cpu_seconds: self.cpu_seconds.max(last.cpu_seconds),
+            device_seconds: last.device_seconds,
+            input_bytes: last.input_bytes,
+            // What it found done when it went on is not its own.
+            files: last.done.saturating_sub(first.done),
+            rows: last.rows.saturating_sub(first.rows),
+            ..Usage::default()
+        }
     }
 
     /// Asks it to stop; what is committed stays.
@@ -180,6 +209,10 @@ impl JobProcess {
 
     /// Its end, if it has ended.
     pub(super) fn ended(&mut self) -> std::io::Result<Option<ProcessEnd>> {
+        // Before it is waited for: then the system forgets it.
+        if let Some(seconds) = cpu_seconds(&self.child.id().to_string()) {
+            self.cpu_seconds = self.cpu_seconds.max(seconds);
+        }
         let Some(status) = self.child.try_wait()? else { return Ok(None) };
         for reader in self.readers.drain(..) {
             // It ends with the stream.

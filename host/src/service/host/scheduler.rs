@@ -18,7 +18,7 @@ use super::process::{JobProcess, ProcessEnd, without_folders};
 use super::turns::{Turns, Waiting};
 use super::{HostError, HostOptions, InputSpec, ProgressView, disk};
 use crate::fault;
-use crate::state::{Ended, Job, JobStatus, State, StateError};
+use crate::state::{Candidate, Ended, Job, JobStatus, State, StateError, Usage};
 
 /// Processes that may die under one job: a machine that is short of memory for a while is no fault of a job.
 const MOST_DEATHS: u32 = 3;
@@ -26,6 +26,10 @@ const MOST_DEATHS: u32 = 3;
 const POLL: Duration = Duration::from_millis(20);
 /// After something failed that is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often what jobs use is added to what was written, and held against their tenants' limits.
+const COUNT: Duration = Duration::from_secs(1);
+/// How often jobs are looked at that wait for the next month, or for a limit to be raised.
+const WAIT: Duration = Duration::from_secs(60);
 /// How long a process may take to stop by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -48,8 +52,16 @@ struct Running {
     output: PathBuf,
     process: JobProcess,
     began: Instant,
+    /// How long it ran, once it has ended.
+    took: Duration,
+    /// What was written of what this process used.
+    written: Usage,
+    /// Bytes of the output that count as stored already.
+    counted: u64,
     /// Its tenant's.
     weight: u32,
+    /// Why it is stopped that nobody asked to stop.
+    spent: Option<String>,
     /// When it was asked to stop.
     stopping: Option<Instant>,
     /// How it ended, until that is written.
@@ -62,7 +74,11 @@ struct Gone {
     weight: u32,
     placed: Placed,
     output: PathBuf,
+    counted: u64,
+    spent: Option<String>,
     end: ProcessEnd,
+    /// What was not written yet of what it used.
+    used: Usage,
 }
 
 /// What the thread works with.
@@ -76,7 +92,7 @@ struct Turn {
 }
 
 impl Scheduler {
-    /// Begins with the jobs that were running when the host ended.
+    /// Goes on with the jobs that were accepted and have not ended.
     pub(super) fn start(state: Arc<State>, folders: Folders, options: &HostOptions) -> Result<Self, HostError> {
         let shared = Arc::new(Shared {
             running: Mutex::default(),
@@ -92,8 +108,10 @@ impl Scheduler {
             most_jobs: options.most_jobs.max(1),
             state,
         };
+        // What ran when the host ended waits for its turn again: as many begin as run at once, whoever's they are.
+        turn.state.requeue()?;
         for job in turn.state.running()? {
-            turn.begin(job, 1)?;
+            turn.end_stopped(&job)?;
         }
         let thread = std::thread::Builder::new().name("scheduler".into()).spawn(move || turn.run());
         Ok(Self { shared, thread: Mutex::new(Some(thread.map_err(disk("start a thread"))?)) })
@@ -142,6 +160,14 @@ impl Shared {
 }
 
 impl Running {
+    /// What its process used so far.
+    fn used(&self) -> Usage {
+        let took = if self.end.is_some() { self.took } else { self.began.elapsed() };
+        #[expect(clippy::cast_precision_loss, reason = "a count")]
+        let instances = self.job.instances as f64;
+        Usage { instance_seconds: took.as_secs_f64() * instances, ..self.process.used() }
+    }
+
     fn stop(&mut self) {
         self.process.stop();
         self.stopping.get_or_insert_with(Instant::now);
@@ -151,6 +177,7 @@ impl Running {
 impl Turn {
     fn run(self) {
         let mut turns = Turns::default();
+        let (mut counted, mut filled) = (Instant::now(), Instant::now());
         loop {
             let is_closing = self.shared.closing.load(Ordering::Acquire);
             if is_closing {
@@ -164,13 +191,23 @@ impl Turn {
             if is_closing && self.shared.running().is_empty() {
                 return;
             }
-            if !is_closing
-                && self.shared.work.swap(false, Ordering::AcqRel)
-                && let Err(error) = self.fill(&mut turns)
-            {
-                eprintln!("error: {}", fault::chain(&error));
+            if counted.elapsed() > COUNT {
+                counted = Instant::now();
+                if let Err(error) = self.count() {
+                    eprintln!("error: {}", fault::chain(&error));
+                }
+            }
+            // A month may have begun.
+            if filled.elapsed() > WAIT {
                 self.shared.work.store(true, Ordering::Release);
-                std::thread::sleep(PAUSE);
+            }
+            if !is_closing && self.shared.work.swap(false, Ordering::AcqRel) {
+                filled = Instant::now();
+                if let Err(error) = self.fill(&mut turns) {
+                    eprintln!("error: {}", fault::chain(&error));
+                    self.shared.work.store(true, Ordering::Release);
+                    std::thread::sleep(PAUSE);
+                }
             }
             let running = self.shared.running();
             let wait = if running.is_empty() { Duration::from_secs(1) } else { POLL };
@@ -184,32 +221,63 @@ impl Turn {
     fn fill(&self, turns: &mut Turns) -> Result<(), HostError> {
         while self.shared.running().len() < self.most_jobs {
             let mut waiting = self.state.waiting()?;
-            waiting.retain(|(tenant, _, running)| *running < tenant.quotas.running);
+            // Its tenant's limits were lowered since it was accepted.
+            if let Some((one, error)) = waiting.iter().find_map(|one| Some((one, one.fits().err()?))) {
+                self.end(&one.job, JobStatus::Failed, None, Some(error.to_string()), Usage::default())?;
+                continue;
+            }
+            waiting.retain(Candidate::has_room);
             let who: Vec<Waiting<'_>> = waiting
                 .iter()
-                .map(|(tenant, job, running)| {
-                    let (tenant, weight) = (tenant.id, tenant.weight);
-                    Waiting { tenant, weight, running: *running, job: &job.id }
+                .map(|one| {
+                    let (tenant, weight) = (one.tenant.id, one.tenant.weight);
+                    Waiting { tenant, weight, running: one.instances, job: &one.job.id }
                 })
                 .collect();
             let Some(next) = turns.choose(&who) else { return Ok(()) };
-            let (tenant, job, _) = waiting.swap_remove(next);
-            self.begin(job, tenant.weight)?;
+            let next = waiting.swap_remove(next);
+            self.begin(next.job, next.tenant.weight)?;
         }
         Ok(())
+    }
+
+    /// Writes what jobs used since the last time, and stops those whose tenants have used up a month's limit.
+    fn count(&self) -> Result<(), HostError> {
+        let mut news = Vec::new();
+        for (id, one) in self.shared.running().iter() {
+            news.push((id.clone(), one.job.tenant, one.used().since(&one.written)));
+        }
+        let mut tenants: Vec<i64> = news.iter().map(|(_, tenant, _)| *tenant).collect();
+        for (id, tenant, used) in news {
+            self.state.add_usage(tenant, &id, used)?;
+            if let Some(one) = self.shared.running().get_mut(&id) {
+                one.written.add(&used);
+            }
+        }
+        tenants.sort_unstable();
+        tenants.dedup();
+        for tenant in tenants {
+            let Some(error) = self.state.spent(tenant)? else { continue };
+            for one in self.shared.running().values_mut().filter(|one| one.job.tenant == tenant) {
+                one.stop();
+                let hint = "once that is so, resume the job: it goes on from what it has committed";
+                one.spent.get_or_insert_with(|| format!("{error}; {hint}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a job that was stopping when the host ended.
+    fn end_stopped(&self, job: &Job) -> Result<(), HostError> {
+        let record = finished(&self.folders.job(job.tenant, &job.id).join("output"));
+        let status = if record.is_some() { JobStatus::Completed } else { JobStatus::Canceled };
+        self.end(job, status, record, None, Usage::default())
     }
 
     fn begin(&self, job: Job, weight: u32) -> Result<(), HostError> {
         let placed = self.placed(&job);
         let folder = self.folders.job(job.tenant, &job.id);
         let output = folder.join("output");
-        if job.cancel && job.status == JobStatus::Running {
-            // It was stopping when the host ended.
-            return match finished(&output) {
-                Some(record) => self.end(&job, JobStatus::Completed, Some(record), None),
-                None => self.end(&job, JobStatus::Canceled, None, None),
-            };
-        }
         if !self.state.begin(&job.id)? {
             // Canceled meanwhile.
             return Ok(());
@@ -221,10 +289,26 @@ impl Turn {
         });
         let process = match started {
             Ok(process) => process,
-            Err(error) => return self.end(&job, JobStatus::Failed, None, Some(format!("it cannot be begun: {error}"))),
+            Err(error) => {
+                let error = Some(format!("it cannot be begun: {error}"));
+                return self.end(&job, JobStatus::Failed, None, error, Usage::default());
+            }
         };
         let (id, tenant) = (job.id.clone(), job.tenant);
-        let one = Running { job, weight, placed, output, process, began: Instant::now(), stopping: None, end: None };
+        let one = Running {
+            job,
+            weight,
+            placed,
+            counted: super::folders::measure(&output).counted(),
+            output,
+            process,
+            began: Instant::now(),
+            took: Duration::ZERO,
+            written: Usage::default(),
+            spent: None,
+            stopping: None,
+            end: None,
+        };
         self.shared.running().insert(id.clone(), one);
         // A wish to stop that came before it could be found there.
         if self.state.job(tenant, &id)?.cancel
@@ -259,23 +343,31 @@ impl Turn {
             if one.end.is_none()
                 && let Some(end) = one.process.ended().map_err(disk("wait for a process"))?
             {
-                turns.used(one.job.tenant, one.weight, one.began.elapsed());
+                one.took = one.began.elapsed();
                 one.end = Some(end);
+                turns.used(one.job.tenant, one.weight, one.used().instance_seconds);
             }
             if let Some(end) = &one.end {
-                let (job, weight) = (one.job.clone(), one.weight);
-                ended.push((
-                    id.clone(),
-                    Gone { job, weight, placed: one.placed.clone(), output: one.output.clone(), end: end.clone() },
-                ));
+                let gone = Gone {
+                    job: one.job.clone(),
+                    weight: one.weight,
+                    placed: one.placed.clone(),
+                    output: one.output.clone(),
+                    counted: one.counted,
+                    spent: one.spent.clone(),
+                    used: one.used().since(&one.written),
+                    end: end.clone(),
+                };
+                ended.push((id.clone(), gone));
             }
         }
-        for (id, gone) in ended {
-            let again = self.settle(&gone, is_closing)?;
+        for (id, mut gone) in ended {
             // Not above: a walk through an output is no work to do while everybody waits for the list.
-            if !again {
-                self.folders.add(gone.job.tenant, &gone.output);
-            }
+            let measured = super::folders::measure(&gone.output);
+            let before = self.state.usage_of_job(&id)?;
+            gone.used.output_bytes = measured.bytes.saturating_sub(before.output_bytes);
+            let again = self.settle(&gone, is_closing)?;
+            self.folders.replace(gone.job.tenant, gone.counted, measured.counted());
             self.shared.running().remove(&id);
             self.shared.work.store(true, Ordering::Release);
             if again {
@@ -287,18 +379,23 @@ impl Turn {
 
     /// Writes a job's end, or tells that it is to begin again.
     fn settle(&self, gone: &Gone, is_closing: bool) -> Result<bool, HostError> {
-        let Gone { placed, output, end, .. } = gone;
+        let Gone { placed, output, end, used, .. } = gone;
         if let Some(record) = finished(output) {
-            self.end(&gone.job, JobStatus::Completed, Some(record), None)?;
+            self.end(&gone.job, JobStatus::Completed, Some(record), None, *used)?;
             return Ok(false);
         }
         let job = self.state.job(gone.job.tenant, &gone.job.id)?;
         if job.cancel {
-            self.end(&job, JobStatus::Canceled, record(output), None)?;
+            self.end(&job, JobStatus::Canceled, record(output), None, *used)?;
+            return Ok(false);
+        }
+        if let Some(error) = &gone.spent {
+            self.end(&job, JobStatus::Failed, record(output), Some(error.clone()), *used)?;
             return Ok(false);
         }
         // It goes on when the host is opened again.
         if is_closing {
+            self.state.add_usage(job.tenant, &job.id, *used)?;
             return Ok(false);
         }
         let plain = |text: &str| without_folders(text.trim(), placed, &self.folders.of(job.tenant));
@@ -307,20 +404,27 @@ impl Turn {
             let record = record(output);
             let told = record.as_ref().and_then(|record| record["error"].as_str()).map(plain);
             let said = plain(end.words.trim().strip_prefix("error: ").unwrap_or(&end.words));
-            self.end(&job, JobStatus::Failed, record, Some(told.unwrap_or(said)))?;
+            self.end(&job, JobStatus::Failed, record, Some(told.unwrap_or(said)), *used)?;
             return Ok(false);
         }
-        let deaths = self.state.died(&job.id)?;
+        let deaths = self.state.died(job.tenant, &job.id, *used)?;
         if deaths < MOST_DEATHS {
             return Ok(true);
         }
         let error = format!("its process died {deaths} times, at last with {}: {}", end.status, plain(&end.words));
-        self.end(&job, JobStatus::Failed, record(output), Some(error))?;
+        self.end(&job, JobStatus::Failed, record(output), Some(error), Usage::default())?;
         Ok(false)
     }
 
-    fn end(&self, job: &Job, status: JobStatus, record: Option<Value>, error: Option<String>) -> Result<(), HostError> {
-        Ok(self.state.end(&job.id, Ended { status, record, error })?)
+    fn end(
+        &self,
+        job: &Job,
+        status: JobStatus,
+        record: Option<Value>,
+        error: Option<String>,
+        used: Usage,
+    ) -> Result<(), HostError> {
+        Ok(self.state.end(job.tenant, &job.id, Ended { status, record, error, used })?)
     }
 }
 

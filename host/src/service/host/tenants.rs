@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 
 use super::{Host, HostError, NewTokenView, TenantView, TokenView, names};
 use crate::cache::hex;
-use crate::state::{Action, NewToken, Quotas, State, Tenant};
+use crate::state::{Action, NewToken, Quotas, QuotasChange, State, Tenant};
 
 /// What a token begins with, so that it is known for one where it should not be.
 const PREFIX: &str = "sh";
@@ -119,6 +119,26 @@ pub(super) fn first_token(state: &State) -> Result<Option<String>, HostError> {
     Ok(Some(token))
 }
 
+/// Numbers that can be kept, and that tenants are shared by.
+fn check_share(weight: u32, quotas: &Quotas) -> Result<(), HostError> {
+    if !(1..=1000).contains(&weight) {
+        return Err(HostError::Refused(format!("the weight {weight} is not in 1 to 1000")));
+    }
+    let Quotas { running: _, queued: _, storage, instances, memory, cpu_seconds, device_seconds } = *quotas;
+    for (what, most) in [
+        ("storage", Some(storage)),
+        ("instances", instances),
+        ("memory", memory),
+        ("cpu_seconds", cpu_seconds),
+        ("device_seconds", device_seconds),
+    ] {
+        if most.is_some_and(|most| i64::try_from(most).is_err()) {
+            return Err(HostError::Refused(format!("the quota `{what}` is over {}", i64::MAX)));
+        }
+    }
+    Ok(())
+}
+
 impl Host {
     /// Who has this token.
     ///
@@ -151,14 +171,27 @@ impl Host {
         quotas: Quotas,
     ) -> Result<TenantView, HostError> {
         caller.may(Scope::Admin)?;
-        if !(1..=1000).contains(&weight) {
-            return Err(HostError::Refused(format!("the weight {weight} is not in 1 to 1000")));
-        }
-        if i64::try_from(quotas.storage).is_err() {
-            return Err(HostError::Refused("the quota of storage is over eight exbibytes".into()));
-        }
+        check_share(weight, &quotas)?;
         let name = names::name("tenant", name)?;
         Ok(self.state.create_tenant(name, weight, quotas, Some((caller.tenant.id, &caller.token)))?.into())
+    }
+
+    /// Changes a tenant's weight and limits. What runs goes on; what waits is held to them.
+    ///
+    /// # Errors
+    /// If the caller may not, or there is none.
+    pub fn update_tenant(
+        &self,
+        caller: &Caller,
+        name: &str,
+        weight: Option<u32>,
+        change: QuotasChange,
+    ) -> Result<TenantView, HostError> {
+        caller.may(Scope::Admin)?;
+        check_share(weight.unwrap_or(1), &change.of(Quotas::default()))?;
+        let tenant = self.state.update_tenant(name, (weight, change), (caller.tenant.id, &caller.token))?;
+        self.scheduler.wake();
+        Ok(tenant.into())
     }
 
     /// Every tenant; those who are no administrators see their own.

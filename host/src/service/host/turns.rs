@@ -1,18 +1,17 @@
-//! Whose turn it is: tenants get parts of the host by their weights, measured in the time that their jobs' processes took.
+//! Whose turn it is: tenants get parts of the host by their weights, measured in the time that their jobs ran, each times
+//! its instances.
 //!
 //! What goes in: who waits, and what was used. What comes out: who is next. Knows neither jobs nor processes.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
-
 /// A tenant whose oldest job waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting<'a> {
     pub(super) tenant: i64,
     /// Above 0.
     pub(super) weight: u32,
-    /// Jobs of it that run.
-    pub(super) running: u32,
+    /// Instances of its jobs that run.
+    pub(super) running: u64,
     /// The job, whose name sorts by time.
     pub(super) job: &'a str,
 }
@@ -29,7 +28,7 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// Whose job is next: of those with the fewest running for their weight, whoever has used least. To have been idle
+    /// Whose job is next: of those with the fewest instances running for their weight, whoever has used least. To have been idle
     /// saves nothing up: who comes back begins at the level of the others.
     pub(super) fn choose(&mut self, waiting: &[Waiting<'_>]) -> Option<usize> {
         for one in waiting {
@@ -39,7 +38,8 @@ impl Turns {
             }
         }
         self.waited = waiting.iter().map(|one| one.tenant).collect();
-        let load = |one: &Waiting<'_>| f64::from(one.running) / f64::from(one.weight.max(1));
+        #[expect(clippy::cast_precision_loss, reason = "a proportion")]
+        let load = |one: &Waiting<'_>| one.running as f64 / f64::from(one.weight.max(1));
         let before = |a: &Waiting<'_>, b: &Waiting<'_>| {
             let used = |one: &Waiting<'_>| self.used[&one.tenant];
             load(a).total_cmp(&load(b)).then(used(a).total_cmp(&used(b))).then(a.job.cmp(b.job))
@@ -49,9 +49,9 @@ impl Turns {
         Some(next)
     }
 
-    /// A process of the tenant took so long.
-    pub(super) fn used(&mut self, tenant: i64, weight: u32, time: Duration) {
-        *self.used.entry(tenant).or_insert(self.level) += time.as_secs_f64() / f64::from(weight.max(1));
+    /// Jobs of the tenant ran for so long, each times its instances.
+    pub(super) fn used(&mut self, tenant: i64, weight: u32, instance_seconds: f64) {
+        *self.used.entry(tenant).or_insert(self.level) += instance_seconds / f64::from(weight.max(1));
     }
 }
 
@@ -59,7 +59,7 @@ impl Turns {
 mod tests {
     use super::*;
 
-    const SECOND: Duration = Duration::from_secs(1);
+    const SECOND: f64 = 1.0;
 
     fn waiting(tenant: i64, weight: u32, job: &str) -> Waiting<'_> {
         Waiting { tenant, weight, running: 0, job }

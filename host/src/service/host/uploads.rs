@@ -5,9 +5,10 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
-use super::folders::{Folders, list};
-use super::{Caller, Host, HostError, Scope, UploadView, disk, names};
+use super::folders::{ENTRY, Folders, list, measure};
+use super::{Caller, FinishedUploadView, Host, HostError, Scope, UploadView, disk, names};
 use crate::service::digest::ModelDigest;
 use crate::state::{StateError, Tenant};
 
@@ -19,9 +20,6 @@ const FINISHED: &str = "finished";
 const FILES: &str = "files";
 /// What the files are, once somebody asked.
 const DIGEST: &str = "digest";
-
-/// What a file counts for beside its bytes: names take room too.
-const ENTRY: u64 = 4096;
 
 /// A file that is being sent. It is nowhere until [`UploadFile::finish`].
 pub struct UploadFile {
@@ -75,6 +73,8 @@ impl UploadFile {
         let before = self.place.metadata().map_or(0, |facts| facts.len() + ENTRY);
         part.persist(&self.place).map_err(|e| refused(e.error))?;
         self.taken = before;
+        // That it is still being sent is seen by this time; without it, it would be removed as one that was given up.
+        let _ = File::open(&self.upload).and_then(|folder| folder.set_modified(SystemTime::now()));
         Ok(())
     }
 }
@@ -100,7 +100,7 @@ impl Host {
     }
 
     /// Where an upload is, if there is one.
-    fn upload_folder(&self, caller: &Caller, id: &str) -> Result<PathBuf, HostError> {
+    pub(super) fn upload_folder(&self, caller: &Caller, id: &str) -> Result<PathBuf, HostError> {
         let unknown = || StateError::Unknown { what: "upload", name: id.chars().take(64).collect() };
         // As `new_id` makes them: no path.
         let is_id = id.len() <= 64 && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
@@ -151,7 +151,7 @@ impl Host {
     ///
     /// # Errors
     /// If there is none, or the disk refuses.
-    pub fn finish_upload(&self, caller: &Caller, id: &str) -> Result<UploadView, HostError> {
+    pub fn finish_upload(&self, caller: &Caller, id: &str) -> Result<FinishedUploadView, HostError> {
         caller.may_either(Scope::Invoke, Scope::Write)?;
         let folder = self.upload_folder(caller, id)?;
         let failed = disk("finish the upload");
@@ -162,7 +162,9 @@ impl Host {
         }
         // Again, too, where it was finished before: perhaps nobody lived to see that on the disk.
         self.folders.sync(&folder).map_err(&failed)?;
-        self.upload(caller, id)
+        // Not listed: there may be a million.
+        let there = measure(&folder.join(FILES));
+        Ok(FinishedUploadView { id: id.to_owned(), finished: true, count: there.files, bytes: there.bytes })
     }
 
     /// What the files of an upload that is finished are, with their names: the same for the same files sent again.
@@ -189,6 +191,13 @@ impl Host {
         }
         Ok(files(&folder))
     }
+}
+
+/// When something was last done with an upload.
+pub(super) fn touched(upload: &Path) -> std::io::Result<SystemTime> {
+    let times = [upload.to_owned(), upload.join(FINISHED)];
+    let times = times.iter().filter_map(|path| path.metadata().ok()).map(|facts| facts.modified());
+    times.collect::<std::io::Result<Vec<_>>>().map(|times| times.into_iter().max().unwrap_or(SystemTime::UNIX_EPOCH))
 }
 
 /// Where an upload's files are.

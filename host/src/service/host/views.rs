@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::job::Progress;
-use crate::state::{self, JobStatus, Quotas};
+use crate::job::{Progress, record};
+use crate::state::{self, JobStatus, Quotas, Usage, UsageLine};
 
 /// A tenant.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -72,6 +72,63 @@ pub struct UploadView {
     pub finished: bool,
     /// What is there of it, by path.
     pub files: Vec<FileView>,
+}
+
+/// An upload that is whole.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct FinishedUploadView {
+    /// Its name.
+    pub id: String,
+    /// That it is.
+    pub finished: bool,
+    /// How many files it has.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What a tenant has of what it may have.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TenantDetailView {
+    /// The tenant.
+    #[serde(flatten)]
+    pub tenant: TenantView,
+    /// Beside its quotas.
+    pub used: TenantUseView,
+}
+
+/// What a tenant has now, and used in this calendar month, UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TenantUseView {
+    /// Jobs that run.
+    pub running: u64,
+    /// Jobs that wait.
+    pub queued: u64,
+    /// Bytes stored.
+    pub storage: u64,
+    /// Instances of the jobs that run.
+    pub instances: u64,
+    /// Bytes that these may have together.
+    pub memory: u64,
+    /// This month.
+    pub cpu_seconds: f64,
+    /// This month.
+    pub device_seconds: f64,
+}
+
+/// What a tenant or a job used in a span of days.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UsageView {
+    /// The tenant's name.
+    pub tenant: String,
+    /// The job, where each is told by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// How many jobs.
+    pub jobs: u64,
+    /// What they used.
+    #[serde(flatten)]
+    pub usage: Usage,
 }
 
 /// A version of a model.
@@ -161,7 +218,7 @@ pub struct JobRequest {
 }
 
 /// How far a job is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ProgressView {
     /// Files of the input.
     pub files: u64,
@@ -177,6 +234,15 @@ pub struct ProgressView {
     pub rows: u64,
     /// Attempts beyond the first.
     pub retries: u64,
+    /// Seconds of processors that its process took, where the system tells.
+    #[serde(default)]
+    pub cpu_seconds: f64,
+    /// Seconds that models took on their device, in this process.
+    #[serde(default)]
+    pub device_seconds: f64,
+    /// Bytes of the files that this process scored.
+    #[serde(default)]
+    pub input_bytes: u64,
 }
 
 /// A job.
@@ -206,6 +272,12 @@ pub struct JobView {
     pub error: Option<String>,
     /// What `job.json` says, once it ended.
     pub record: Option<Value>,
+    /// Instances that score at once.
+    #[serde(default)]
+    pub instances: u64,
+    /// What its processes used, as of a second ago while it runs.
+    #[serde(default)]
+    pub usage: Usage,
     /// Processes that were begun for it.
     pub starts: u32,
     /// When it was accepted.
@@ -218,7 +290,7 @@ pub struct JobView {
 
 impl From<&Progress> for ProgressView {
     fn from(progress: &Progress) -> Self {
-        let Progress { tally, retries, mini_batches, files } = *progress;
+        let Progress { tally, retries, mini_batches, files, device_time, input_bytes } = *progress;
         Self {
             files,
             done: tally.files,
@@ -227,7 +299,17 @@ impl From<&Progress> for ProgressView {
             mini_batches_done: tally.mini_batches,
             rows: tally.rows,
             retries,
+            cpu_seconds: record::cpu_seconds("self").unwrap_or_default(),
+            device_seconds: device_time.as_secs_f64(),
+            input_bytes,
         }
+    }
+}
+
+impl From<UsageLine> for UsageView {
+    fn from(line: UsageLine) -> Self {
+        let UsageLine { tenant, job, jobs, usage } = line;
+        Self { tenant, job, jobs, usage }
     }
 }
 
