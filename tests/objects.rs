@@ -3,71 +3,11 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Place, Ran, demo, python, root, scorehost, scripts};
-
-/// A store with a folder's files in its bucket; gone when dropped.
-struct Store {
-    child: Child,
-    asks: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    url: String,
-}
-
-impl Store {
-    fn of(folder: &Path) -> Option<Self> {
-        let python = python("moto.server, boto3")?;
-        let mut command = Command::new(python);
-        command.arg(root().join("tests/tools/object_store.py")).arg(folder);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (asks, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut store = Self { child, asks, answers, url: String::new() };
-        store.url = store.answer();
-        Some(store)
-    }
-
-    fn answer(&mut self) -> String {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        assert!(!line.is_empty(), "the store has ended");
-        line.trim().to_owned()
-    }
-
-    fn tell(&mut self, line: &str) -> String {
-        writeln!(self.asks, "{line}").unwrap();
-        self.answer()
-    }
-
-    /// What finds the store: as for any of one's own that speaks S3.
-    fn known_to<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.env("AWS_ENDPOINT_URL", &self.url).env("AWS_ALLOW_HTTP", "true").env("AWS_REGION", "us-east-1");
-        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test")
-    }
-
-    /// Runs the deployment on a place.
-    fn run(&self, place: &Place, input: &str, more: &[&str]) -> Ran {
-        let arguments = [&["--device", "cpu"], more].concat();
-        let mut command = place.command_of(Path::new(input), &arguments);
-        let command = self.known_to(&mut command).env("SCOREHOST_STORE_SECONDS", "3");
-        Ran::of(&command.output().unwrap(), &place.at("output"))
-    }
-
-    fn publish(&self, place: &Place, to: &str) -> (i32, String) {
-        let mut command = scorehost();
-        let command = self.known_to(command.arg("publish").arg(place.at("output")).arg(to));
-        let ran = command.env("SCOREHOST_STORE_SECONDS", "3").output().unwrap();
-        (ran.status.code().unwrap_or(-1), String::from_utf8_lossy(&ran.stderr).into_owned())
-    }
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::support::object_store::Store;
+use crate::support::{Place, Ran, demo, scorehost, scripts};
 
 /// Files in folders, with names that need care, and what a listing leaves out.
 fn with_files() -> Place {
@@ -347,7 +287,7 @@ fn a_listing_takes_no_more_memory_for_ten_times_the_objects() {
     let place = Place::new();
     let Some(store) = Store::of(&place.at("input")) else { return };
     let many = std::env::var("SCOREHOST_OBJECTS").ok().and_then(|n| n.parse().ok()).unwrap_or(200_000u64);
-    let mut peak = |count: u64| {
+    let peak = |count: u64| {
         let folder = place.at(&format!("spool-{count}"));
         let mut fetcher = Fetcher::start(&store, &format!("s3://huge-{count}"), &folder);
         let began = Instant::now();

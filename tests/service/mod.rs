@@ -4,6 +4,7 @@ mod access;
 mod api;
 mod connections;
 mod jobs;
+mod places;
 mod tenants;
 
 use std::io::{BufRead, BufReader};
@@ -39,7 +40,11 @@ impl std::ops::Deref for Server {
 impl Server {
     /// Starts on a folder; the token is that of its first start.
     fn start(data: &Path, token: Option<&str>, more: &[&str]) -> Self {
-        let mut command = scorehost();
+        Self::start_by(scorehost(), data, token, more)
+    }
+
+    /// As [`Server::start`], by a command with an environment of its own.
+    fn start_by(mut command: std::process::Command, data: &Path, token: Option<&str>, more: &[&str]) -> Self {
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(more);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stderr.take().unwrap());

@@ -1,5 +1,7 @@
 //! What scenarios share: folders, scripts that are built once, and jobs that are run to their end.
 
+pub(crate) mod object_store;
+
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};

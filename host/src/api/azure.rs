@@ -423,7 +423,7 @@ fn wish(job: AzureJobProperties, deployment: Option<String>) -> Result<JobReques
     replace("settings.max_concurrency_per_instance", whole(job.max_concurrency_per_instance));
     replace("settings.logging_level", job.logging_level.map(|level| level.to_ascii_lowercase()));
     replace("resources.instance_count", whole(job.compute.and_then(|compute| compute.instance_count)));
-    Ok(JobRequest { input, deployment, set })
+    Ok(JobRequest { input, output: None, deployment, set })
 }
 
 /// What Azure does and this host does not, by its name.
@@ -537,7 +537,7 @@ mod tests {
             ("settings.retry_settings.timeout", "PT30S"),
         ];
         let set: BTreeMap<_, _> = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let expected = JobRequest { input: InputSpec::Path("/data/a b".into()), deployment: None, set };
+        let expected = JobRequest { input: InputSpec::Path("/data/a b".into()), output: None, deployment: None, set };
         assert_eq!(asked(written), Ok(expected.clone()));
         assert_eq!(asked(sent), Ok(expected));
     }

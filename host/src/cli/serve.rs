@@ -9,7 +9,8 @@ use anyhow::Context;
 use clap::Args;
 use scorehost::api::Server;
 use scorehost::child;
-use scorehost::service::host::{Host, HostOptions};
+use scorehost::service::host::{Host, HostOptions, PlaceRoot};
+use scorehost::store::StoreUrl;
 
 use super::{COMPLETED, note, say};
 
@@ -21,9 +22,13 @@ pub(crate) struct ServeArgs {
     /// Where to listen; loopback unless somebody says otherwise, since there is no TLS yet
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8484")]
     listen: SocketAddr,
-    /// A folder whose files callers may score by their path on this machine; may be given several times
-    #[arg(long = "allow-input", value_name = "FOLDER")]
+    /// A folder whose files callers may score by their path on this machine, or a place in an object store, such as
+    /// s3://BUCKET/{tenant}; may be given several times
+    #[arg(long = "allow-input", value_name = "FOLDER|PLACE")]
     allowed_inputs: Vec<PathBuf>,
+    /// A place in an object store that callers may have outputs published to; may be given several times
+    #[arg(long = "allow-output", value_name = "PLACE")]
+    allowed_outputs: Vec<PlaceRoot>,
     /// Jobs that run at once
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     jobs: u16,
@@ -36,11 +41,15 @@ pub(crate) struct ServeArgs {
 }
 
 pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
+    let place = |text: &PathBuf| text.to_str().filter(|text| StoreUrl::is_meant(text)).map(str::parse);
+    let (places, folders): (Vec<_>, Vec<_>) = args.allowed_inputs.iter().partition(|text| place(text).is_some());
     let allowed = |path: &PathBuf| path.canonicalize().with_context(|| format!("--allow-input `{}`", path.display()));
     let options = HostOptions {
         data: args.data.clone(),
         program: child::this_program()?,
-        allowed_inputs: args.allowed_inputs.iter().map(allowed).collect::<Result<_, _>>()?,
+        allowed_inputs: folders.into_iter().map(allowed).collect::<Result<_, _>>()?,
+        allowed_places: places.into_iter().filter_map(place).collect::<Result<_, _>>()?,
+        allowed_outputs: args.allowed_outputs.clone(),
         most_jobs: args.jobs.into(),
         keep_jobs: args.keep_jobs,
         keep_uploads: args.keep_uploads,

@@ -68,6 +68,8 @@ pub struct Job {
     pub model: Option<String>,
     /// What is scored, as the service wrote it.
     pub input: Value,
+    /// The place in an object store that the output is published to.
+    pub output: Option<String>,
     /// Settings that replace the deployment's.
     pub overrides: BTreeMap<String, String>,
     /// Instances that score at once.
@@ -103,6 +105,8 @@ pub struct NewJob {
     pub deployment: (String, u32),
     /// See [`Job`].
     pub input: Value,
+    /// See [`Job`].
+    pub output: Option<String>,
     /// See [`Job`].
     pub overrides: BTreeMap<String, String>,
     /// See [`Job`].
@@ -189,7 +193,7 @@ pub struct Page {
 }
 
 const COLUMNS: &str = "id, tenant, endpoint, deployment, version, folder, model, input, overrides, status, cancel, starts, \
-                       record, error, created, started, ended, instances, memory";
+                       record, error, created, started, ended, instances, memory, output";
 
 fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
@@ -212,6 +216,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         ended: row.get(16)?,
         instances: row.get(17)?,
         memory: row.get(18)?,
+        output: row.get(19)?,
     })
 }
 
@@ -349,8 +354,8 @@ impl State {
             let overrides = serde_json::to_string(&new.overrides).expect("a map of texts is JSON; this is a bug");
             on.prepare_cached(
                 "INSERT INTO jobs (id, tenant, endpoint, deployment, version, folder, model, input, overrides, instances,
-                 memory, status, idempotency, request, created)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'Queued', ?12, ?13, ?14)",
+                 memory, status, idempotency, request, created, output)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'Queued', ?12, ?13, ?14, ?15)",
             )?
             .execute(params![
                 new.id,
@@ -366,7 +371,8 @@ impl State {
                 new.memory,
                 new.idempotency,
                 new.request,
-                now()
+                now(),
+                new.output
             ])?;
             audit(on, tenant, &by, "job submit", &new.id)?;
             Ok(Submitted::New(find(on, tenant, &new.id)?))

@@ -32,12 +32,13 @@ CREATE TABLE jobs_2 (
   created TEXT NOT NULL,
   started TEXT,
   ended TEXT,
+  output TEXT,                          -- the place that the output is published to
   UNIQUE (tenant, idempotency)
 ) STRICT;
 
 -- What jobs of before ask for is not known here. One instance is what they have by default; their memory is not counted.
 INSERT INTO jobs_2 SELECT id, tenant, endpoint, deployment, version, folder, model, input, overrides, 1, 0, status,
-  cancel, starts, deaths, record, error, idempotency, request, created, started, ended FROM jobs;
+  cancel, starts, deaths, record, error, idempotency, request, created, started, ended, NULL FROM jobs;
 DROP TABLE jobs;
 ALTER TABLE jobs_2 RENAME TO jobs;
 

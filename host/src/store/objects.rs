@@ -123,6 +123,11 @@ fn file(what: &'static str) -> impl Fn(std::io::Error) -> ObjectsError {
     move |source| ObjectsError::File { what, source }
 }
 
+/// Whether a variable of the environment is a store's setting, keys among them.
+pub fn is_setting(name: &str) -> bool {
+    ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Whether a store has answered, and trying again would not change it.
 fn is_of_the_object(error: &object_store::Error) -> bool {
     use object_store::Error::{InvalidPath, NotFound, PermissionDenied, Unauthenticated};
@@ -143,7 +148,7 @@ impl Objects {
         let _ = rustls::crypto::ring::default_provider().install_default();
         // A caller's place decides the bucket, and nothing in the environment.
         let is_meant = |key: &str| {
-            ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| key.starts_with(prefix))
+            is_setting(key)
                 && !["_BUCKET", "_BUCKET_NAME", "_CONTAINER_NAME"].iter().any(|suffix| key.ends_with(suffix))
         };
         let environment = std::env::vars_os().filter_map(|(key, value)| {

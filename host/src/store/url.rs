@@ -18,9 +18,13 @@ const MOST: usize = 2048;
 const SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"];
 
 /// A place in an object store: what begins with a prefix, or one object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
-pub struct StoreUrl {
+#[schema(value_type = String)]
+pub struct StoreUrl(Parts);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Parts {
     url: Url,
     path: Path,
 }
@@ -47,11 +51,11 @@ impl StoreUrl {
             (a.scheme(), a.username(), a.host_str(), a.port()) == (b.scheme(), b.username(), b.host_str(), b.port())
         };
         // By whole parts of the key: `photos-2` is not below `photos`.
-        same_store(&self.url, &root.url) && self.path.prefix_matches(&root.path)
+        same_store(self.url(), root.url()) && self.0.path.prefix_matches(&root.0.path)
     }
 
     pub(super) fn url(&self) -> &Url {
-        &self.url
+        &self.0.url
     }
 }
 
@@ -78,7 +82,7 @@ impl FromStr for StoreUrl {
             return Err(refuse("it names no bucket".into()));
         }
         let (_, path) = ObjectStoreScheme::parse(&url).map_err(|e| refuse(e.to_string()))?;
-        Ok(Self { url, path })
+        Ok(Self(Parts { url, path }))
     }
 }
 
@@ -98,7 +102,7 @@ impl From<StoreUrl> for String {
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.url.as_str())
+        f.write_str(self.0.url.as_str())
     }
 }
 

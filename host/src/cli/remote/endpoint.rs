@@ -7,6 +7,7 @@ use clap::Subcommand;
 use scorehost::deployment::EndpointSpec;
 use scorehost::service::ServiceError;
 use scorehost::service::host::{EndpointView, InputSpec, JobRequest, JobView};
+use scorehost::store::StoreUrl;
 use serde_json::{Map, Value, json};
 
 use super::super::run::key_value;
@@ -80,9 +81,13 @@ pub(crate) struct InvokeArgs {
     /// The endpoint
     #[arg(short, long, value_parser = name)]
     name: String,
-    /// A folder or a file to send, or server:/PATH for one that the host has
+    /// A folder or a file to send, server:/PATH for one that the host has, or a place in an object store that the host
+    /// reads: s3://BUCKET/PREFIX
     #[arg(short, long)]
     input: PathBuf,
+    /// A place in an object store that the host publishes the output to as well; one for each job
+    #[arg(long, value_name = "PLACE")]
+    output_path: Option<StoreUrl>,
     /// Who answers [default: the endpoint's default deployment]
     #[arg(short, long, value_name = "DEPLOYMENT", value_parser = name)]
     deployment_name: Option<String>,
@@ -198,6 +203,7 @@ fn invoke(args: &InvokeArgs) -> anyhow::Result<JobView> {
     }
     let request = JobRequest {
         input: input(&client, args)?,
+        output: args.output_path.clone(),
         deployment: args.deployment_name.clone(),
         set: args.set.iter().cloned().collect(),
     };
@@ -212,6 +218,9 @@ fn input(client: &Client, args: &InvokeArgs) -> anyhow::Result<InputSpec> {
             return Err(RemoteError::Use { text, hint: "leave out --upload" }.into());
         }
         return Ok(InputSpec::Path(path.to_owned()));
+    }
+    if let Some(place) = args.input.to_str().filter(|text| StoreUrl::is_meant(text)) {
+        return Ok(InputSpec::Url(place.parse()?));
     }
     let pieces = pieces(&args.input, "")?;
     let upload = Upload::begin(client, args.upload.as_deref())?;

@@ -323,6 +323,7 @@ impl Shown for JobView {
         let input = match &self.input {
             InputSpec::Upload(upload) => format!("upload {upload}"),
             InputSpec::Path(path) => format!("server:{path}"),
+            InputSpec::Url(place) => place.to_string(),
         };
         let set: Vec<String> = self.set.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let canceling = if self.canceling { " (asked to stop)" } else { "" };

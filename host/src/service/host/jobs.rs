@@ -9,7 +9,7 @@ use rand::RngExt;
 use sha2::{Digest, Sha256};
 
 use super::folders::list;
-use super::{Caller, FileView, Host, HostError, InputSpec, JobRequest, JobView, Scope, disk, names};
+use super::{Caller, FileView, Host, HostError, InputSpec, JobRequest, JobView, Scope, disk, names, places};
 use crate::cache::hex;
 use crate::deployment::{Settings, Spec, SpecError};
 use crate::fault;
@@ -88,12 +88,13 @@ impl Host {
         self.folders.count(caller.tenant.id);
         self.folders.take(&caller.tenant, 0)?;
         let _naming = self.remover.naming();
-        self.input(caller, &request.input)?;
+        self.allow(caller, request)?;
         let new = NewJob {
             id: new_id("job"),
             endpoint: endpoint.to_owned(),
             deployment: (deployment.name, deployment.version),
             input: serde_json::to_value(&request.input).expect("plain values are JSON; this is a bug"),
+            output: request.output.as_ref().map(ToString::to_string),
             overrides: request.set.clone(),
             instances,
             memory: settings.limits.memory.saturating_mul(instances).min(i64::MAX.unsigned_abs()),
@@ -108,12 +109,17 @@ impl Host {
         Ok((self.view(job)?, is_new))
     }
 
-    /// Where a job's input lies.
-    fn input(&self, caller: &Caller, input: &InputSpec) -> Result<PathBuf, HostError> {
-        match input {
-            InputSpec::Upload(id) => self.finished_upload(caller, id),
-            InputSpec::Path(path) => allowed(&self.options.allowed_inputs, path),
+    /// Whether the caller may have this scored, and the output where they say.
+    fn allow(&self, caller: &Caller, request: &JobRequest) -> Result<(), HostError> {
+        match &request.input {
+            InputSpec::Upload(id) => drop(self.finished_upload(caller, id)?),
+            InputSpec::Path(path) => drop(allowed(&self.options.allowed_inputs, path)?),
+            InputSpec::Url(place) => {
+                places::allowed(&self.options.allowed_places, caller.tenant(), place, "--allow-input")?;
+            }
         }
+        let Some(place) = &request.output else { return Ok(()) };
+        places::allowed(&self.options.allowed_outputs, caller.tenant(), place, "--allow-output")
     }
 
     /// One job.
@@ -218,6 +224,7 @@ impl Host {
             digest: job.folder,
             status: job.status,
             input,
+            output: job.output,
             set: job.overrides,
             progress,
             error: job.error,

@@ -9,6 +9,7 @@ mod catalog;
 mod folders;
 mod jobs;
 mod names;
+mod places;
 mod process;
 mod removal;
 mod scheduler;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 pub use jobs::MOST_PAGE;
 pub use names::NameError;
+pub use places::PlaceRoot;
 pub use tenants::{Caller, Scope};
 pub use uploads::MOST_FILE_BYTES;
 pub use usage::UsageQuery;
@@ -109,6 +111,10 @@ pub struct HostOptions {
     pub program: PathBuf,
     /// Folders whose files may be scored by path.
     pub allowed_inputs: Vec<PathBuf>,
+    /// Places in object stores whose files may be scored.
+    pub allowed_places: Vec<PlaceRoot>,
+    /// Places to which outputs may be published.
+    pub allowed_outputs: Vec<PlaceRoot>,
     /// Jobs that run at once.
     pub most_jobs: usize,
     /// How long jobs that have ended are kept, with their outputs; for ever, where nothing is said.

@@ -1,7 +1,7 @@
 //! Processes of this program: one that checks a deployment, and one for each job. Strangers' bytes are read there and
 //! not in the host's own process.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -9,13 +9,17 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rand::RngExt;
 use serde::Deserialize;
 
 use super::catalog::Placed;
 use super::{HostError, ProgressView, disk};
 use crate::job::record::cpu_seconds;
 use crate::state::Usage;
+use crate::store::{Ask, SpoolFolder, StoreUrl, Tell, objects};
 
+/// What folders of fetched files begin with, in a job's own.
+const SPOOL: &str = "spool-";
 /// What is kept of a process's last words.
 const MOST_WORDS: usize = 20;
 /// What is read of one line, and of the facts that `check` prints.
@@ -93,10 +97,45 @@ pub(super) fn without_folders(text: &str, placed: &Placed, tenant: &Path) -> Str
     text
 }
 
+/// Where a job's files are, as its process is told.
+#[derive(Clone, Debug)]
+pub(super) enum JobInput {
+    Folder(PathBuf),
+    Place(StoreUrl),
+}
+
+/// What a job's processes do.
+#[derive(Clone, Debug)]
+pub(super) struct JobWork {
+    pub(super) program: PathBuf,
+    pub(super) placed: Placed,
+    pub(super) name: String,
+    pub(super) overrides: BTreeMap<String, String>,
+    pub(super) input: JobInput,
+    /// The job's own: `output` in it, and what else its processes need.
+    pub(super) folder: PathBuf,
+    /// The place that the output is published to.
+    pub(super) publish: Option<String>,
+}
+
+/// What a job's processes do, one after the other. Each may be done again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Take the place that the output goes to, so that no other job's does.
+    Claim,
+    Score,
+    Publish,
+}
+
 /// A job's process. It stops when its stdin is closed, so that it does not outlive this one.
 pub(super) struct JobProcess {
+    work: JobWork,
+    stage: Stage,
+    is_stopping: bool,
     child: Child,
-    stdin: Option<ChildStdin>,
+    stdin: Words,
+    /// What fetches its files for it.
+    fetcher: Option<Child>,
     /// The first that it told, and the last.
     progress: Arc<Mutex<Option<(ProgressView, ProgressView)>>>,
     /// Seconds of processors, as the system last told.
@@ -105,56 +144,126 @@ pub(super) struct JobProcess {
     readers: Vec<std::thread::JoinHandle<()>>,
 }
 
+/// A process's stdin, until it is closed.
+type Words = Arc<Mutex<Option<ChildStdin>>>;
+
+/// Says something to a process; one that has ended needs no telling.
+fn say(to: &Words, text: &str) {
+    if let Some(stdin) = to.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        let _ = stdin.write_all(text.as_bytes());
+    }
+}
+
+fn hush(to: &Words) {
+    drop(to.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
 /// How a job's process ended.
 #[derive(Clone, Debug)]
 pub(super) struct ProcessEnd {
     pub(super) code: Option<i32>,
     pub(super) status: String,
     pub(super) words: String,
+    /// Its output was to be published, and is not.
+    pub(super) is_unpublished: bool,
 }
 
-impl JobProcess {
-    /// Begins to score `input` into `output`, or goes on with what was begun.
-    pub(super) fn start(
-        program: &Path,
-        placed: &Placed,
-        (name, overrides): (&str, impl Iterator<Item = (String, String)>),
-        input: &Path,
-        output: &Path,
-        lock: &Path,
-    ) -> std::io::Result<Self> {
-        let mut command = Command::new(program);
-        command.arg("run").arg("--file").arg(&placed.file).arg("--input").arg(input).arg("--output").arg(output);
-        command.arg("--follow").arg(lock).arg("--name").arg(name);
-        command.args(placed.arguments());
-        for (key, value) in overrides {
-            command.arg("--set").arg(format!("{key}={value}"));
+impl JobWork {
+    fn output(&self) -> PathBuf {
+        self.folder.join("output")
+    }
+
+    fn command(&self, stage: Stage, spool: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        let place = self.publish.as_deref().unwrap_or_default();
+        match stage {
+            Stage::Claim | Stage::Publish => {
+                command.arg("publish").arg(self.output()).arg(place);
+                if stage == Stage::Claim {
+                    command.arg("--claim").arg(&self.name);
+                }
+            }
+            Stage::Score => {
+                command.arg("run").arg("--file").arg(&self.placed.file).arg("--output").arg(self.output());
+                command.arg("--follow").arg(self.folder.join("lock")).arg("--name").arg(&self.name);
+                command.args(self.placed.arguments());
+                for (key, value) in &self.overrides {
+                    command.arg("--set").arg(format!("{key}={value}"));
+                }
+                match &self.input {
+                    JobInput::Folder(path) => command.arg("--input").arg(path),
+                    JobInput::Place(place) => command.arg("--input").arg(place.to_string()).arg("--spool").arg(spool),
+                };
+                // Keys of stores are not the business of what runs strangers' scripts.
+                let keys = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(objects::is_setting));
+                for (name, _) in keys {
+                    command.env_remove(name);
+                }
+            }
         }
         // Ctrl-C in the host's terminal is for the host to understand.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let (progress, words) = (Arc::default(), Arc::<Mutex<VecDeque<String>>>::default());
-        let stdin = child.stdin.take();
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        command
+    }
+}
+
+impl JobProcess {
+    /// Begins to score, or goes on with what was begun.
+    pub(super) fn start(work: JobWork) -> std::io::Result<Self> {
+        let stage = if work.publish.is_some() { Stage::Claim } else { Stage::Score };
+        let spool = work.folder.join(format!("{SPOOL}{:08x}", rand::rng().random::<u32>()));
+        let mut command = work.command(stage, &spool);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut process = Self {
+            work,
+            stage,
+            is_stopping: false,
+            child,
+            stdin: Words::default(),
+            fetcher: None,
+            progress: Arc::default(),
+            cpu_seconds: 0.0,
+            words: Arc::default(),
+            readers: Vec::new(),
+        };
+        process.listen(&spool)?;
+        Ok(process)
+    }
+
+    /// Begins the next stage.
+    fn go_on(&mut self, stage: Stage) -> std::io::Result<()> {
+        let spool = self.work.folder.join(format!("{SPOOL}{:08x}", rand::rng().random::<u32>()));
+        let mut command = self.work.command(stage, &spool);
+        self.child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        self.stage = stage;
+        self.listen(&spool)
+    }
+
+    /// Takes in what the process says, on threads of its own.
+    fn listen(&mut self, spool: &Path) -> std::io::Result<()> {
+        self.stdin = Arc::new(Mutex::new(self.child.stdin.take()));
+        let asks = self.fetch(spool)?;
         let mut readers = Vec::new();
-        let told: Arc<Mutex<Option<(ProgressView, ProgressView)>>> = Arc::clone(&progress);
         let mut read = |name: &str, stream: Box<dyn Read + Send>, each: Box<dyn FnMut(&str) + Send>| {
             let thread = std::thread::Builder::new().name(name.into()).spawn(move || lines(stream, each));
             thread.map(|thread| readers.push(thread))
         };
-        if let Some(stdout) = stdout {
+        if let Some(stdout) = self.child.stdout.take() {
+            let told = Arc::clone(&self.progress);
             let each = move |line: &str| {
                 if let Ok(progress) = serde_json::from_str(line) {
                     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
                     let first = told.map_or(progress, |(first, _)| first);
                     *told = Some((first, progress));
+                } else if let Ok(ask) = serde_json::from_str::<Ask>(line) {
+                    say(&asks, &ask.line());
                 }
             };
             read("progress", Box::new(stdout), Box::new(each))?;
         }
-        if let Some(stderr) = stderr {
-            let words = Arc::clone(&words);
+        if let Some(stderr) = self.child.stderr.take() {
+            let words = Arc::clone(&self.words);
             let each = move |line: &str| {
                 let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
                 words.truncate(MOST_WORDS);
@@ -165,7 +274,52 @@ impl JobProcess {
             };
             read("words", Box::new(stderr), Box::new(each))?;
         }
-        Ok(Self { child, stdin, progress, cpu_seconds: 0.0, words, readers })
+        self.readers.append(&mut readers);
+        Ok(())
+    }
+
+    /// Starts what fetches the job's files, where they lie in a store; what it says is passed on to the job. It holds the
+    /// keys, and ends when nothing more can be asked of it.
+    fn fetch(&mut self, spool: &Path) -> std::io::Result<Words> {
+        let asks = Words::default();
+        let (JobInput::Place(place), Stage::Score) = (&self.work.input, self.stage) else { return Ok(asks) };
+        self.remove_spools();
+        SpoolFolder::new(spool.to_owned()).make()?;
+        let mut command = Command::new(&self.work.program);
+        command.arg("fetch").arg(place.to_string()).arg(spool);
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut fetcher = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        *asks.lock().unwrap_or_else(PoisonError::into_inner) = fetcher.stdin.take();
+        let stdin = Arc::clone(&self.stdin);
+        let stdout = fetcher.stdout.take();
+        self.fetcher = Some(fetcher);
+        let pass_on = move || {
+            let to = Arc::clone(&stdin);
+            let each = move |line: &str| {
+                if let Ok(tell) = serde_json::from_str::<Tell>(line) {
+                    say(&to, &tell.line());
+                }
+            };
+            if let Some(stdout) = stdout {
+                lines(Box::new(stdout), Box::new(each));
+            }
+            say(&stdin, &Tell::Lost("the process that fetches files broke off".into()).line());
+        };
+        let thread = std::thread::Builder::new().name("fetched".into()).spawn(pass_on)?;
+        self.readers.push(thread);
+        Ok(asks)
+    }
+
+    /// Removes what fetchers have left that were killed.
+    fn remove_spools(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.work.folder) else { return };
+        for entry in entries.flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(SPOOL.as_bytes()) {
+                // One that is being removed by another is gone as well.
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// How far the job is.
@@ -196,15 +350,17 @@ impl JobProcess {
 
     /// Asks it to stop; what is committed stays.
     pub(super) fn stop(&mut self) {
-        if let Some(mut stdin) = self.stdin.take() {
-            // One that has ended needs no telling.
-            let _ = stdin.write_all(b"stop\n");
-        }
+        self.is_stopping = true;
+        say(&self.stdin, "stop\n");
+        hush(&self.stdin);
     }
 
     /// Ends it now.
     pub(super) fn kill(&mut self) {
         let _ = self.child.kill();
+        if let Some(fetcher) = &mut self.fetcher {
+            let _ = fetcher.kill();
+        }
     }
 
     /// Its end, if it has ended.
@@ -214,13 +370,32 @@ impl JobProcess {
             self.cpu_seconds = self.cpu_seconds.max(seconds);
         }
         let Some(status) = self.child.try_wait()? else { return Ok(None) };
+        // The job's own reader has closed what it is asked by; it removes what it fetched, and ends.
+        if let Some(fetcher) = &mut self.fetcher
+            && fetcher.try_wait()?.is_none()
+        {
+            return Ok(None);
+        }
+        self.fetcher = None;
         for reader in self.readers.drain(..) {
             // It ends with the stream.
             let _ = reader.join();
         }
+        let next = match self.stage {
+            Stage::Claim => Some(Stage::Score),
+            Stage::Score if self.work.publish.is_some() => Some(Stage::Publish),
+            Stage::Score | Stage::Publish => None,
+        };
+        if let (true, false, Some(next)) = (status.success(), self.is_stopping, next) {
+            self.go_on(next)?;
+            return Ok(None);
+        }
+        self.remove_spools();
         let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
         let words = words.iter().cloned().collect::<Vec<_>>().join("\n");
-        Ok(Some(ProcessEnd { code: status.code(), status: status.to_string(), words }))
+        let is_published = self.stage == Stage::Publish && status.success();
+        let is_unpublished = self.work.publish.is_some() && !is_published;
+        Ok(Some(ProcessEnd { code: status.code(), status: status.to_string(), words, is_unpublished }))
     }
 }
 

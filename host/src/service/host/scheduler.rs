@@ -14,9 +14,9 @@ use serde_json::Value;
 
 use super::catalog::Placed;
 use super::folders::Folders;
-use super::process::{JobProcess, ProcessEnd, without_folders};
+use super::process::{JobInput, JobProcess, JobWork, ProcessEnd, without_folders};
 use super::turns::{Turns, Waiting};
-use super::{HostError, HostOptions, InputSpec, ProgressView, disk};
+use super::{HostError, HostOptions, InputSpec, PlaceRoot, ProgressView, disk};
 use crate::fault;
 use crate::state::{Candidate, Ended, Job, JobStatus, State, StateError, Usage};
 
@@ -88,6 +88,7 @@ struct Turn {
     folders: Folders,
     program: PathBuf,
     allowed_inputs: Vec<PathBuf>,
+    allowed_places: Vec<PlaceRoot>,
     most_jobs: usize,
 }
 
@@ -105,6 +106,7 @@ impl Scheduler {
             folders,
             program: options.program.clone(),
             allowed_inputs: options.allowed_inputs.clone(),
+            allowed_places: options.allowed_places.clone(),
             most_jobs: options.most_jobs.max(1),
             state,
         };
@@ -269,7 +271,8 @@ impl Turn {
 
     /// Ends a job that was stopping when the host ended.
     fn end_stopped(&self, job: &Job) -> Result<(), HostError> {
-        let record = finished(&self.folders.job(job.tenant, &job.id).join("output"));
+        // Whether one that has a place to go to has come there is not known.
+        let record = finished(&self.folders.job(job.tenant, &job.id).join("output")).filter(|_| job.output.is_none());
         let status = if record.is_some() { JobStatus::Completed } else { JobStatus::Canceled };
         self.end(job, status, record, None, Usage::default())
     }
@@ -284,8 +287,15 @@ impl Turn {
         }
         let started = self.input(&job).map_err(std::io::Error::other).and_then(|input| {
             self.folders.make(&folder)?;
-            let wishes = (job.id.as_str(), job.overrides.clone().into_iter());
-            JobProcess::start(&self.program, &placed, wishes, &input, &output, &folder.join("lock"))
+            JobProcess::start(JobWork {
+                program: self.program.clone(),
+                placed: placed.clone(),
+                name: job.id.clone(),
+                overrides: job.overrides.clone(),
+                input,
+                folder: folder.clone(),
+                publish: job.output.clone(),
+            })
         });
         let process = match started {
             Ok(process) => process,
@@ -324,12 +334,18 @@ impl Turn {
         super::catalog::placed(&self.folders.deployment(job.tenant, &job.folder), registered)
     }
 
-    fn input(&self, job: &Job) -> Result<PathBuf, HostError> {
-        match serde_json::from_value(job.input.clone()).map_err(|e| StateError::Damaged(e.to_string()))? {
-            InputSpec::Upload(id) => Ok(super::uploads::files(&self.folders.upload(job.tenant, &id))),
+    fn input(&self, job: &Job) -> Result<JobInput, HostError> {
+        Ok(match serde_json::from_value(job.input.clone()).map_err(|e| StateError::Damaged(e.to_string()))? {
+            InputSpec::Upload(id) => JobInput::Folder(super::uploads::files(&self.folders.upload(job.tenant, &id))),
             // Again: the operator may have changed what is allowed.
-            InputSpec::Path(path) => super::jobs::allowed(&self.allowed_inputs, &path),
-        }
+            InputSpec::Path(path) => JobInput::Folder(super::jobs::allowed(&self.allowed_inputs, &path)?),
+            InputSpec::Url(place) => {
+                let tenant = self.state.tenants()?.into_iter().find(|tenant| tenant.id == job.tenant);
+                let tenant = tenant.map(|tenant| tenant.name).unwrap_or_default();
+                super::places::allowed(&self.allowed_places, &tenant, &place, "--allow-input")?;
+                JobInput::Place(place)
+            }
+        })
     }
 
     /// Looks after the processes that have ended. One stays in the list until its end is written: if that fails, it is
@@ -380,7 +396,7 @@ impl Turn {
     /// Writes a job's end, or tells that it is to begin again.
     fn settle(&self, gone: &Gone, is_closing: bool) -> Result<bool, HostError> {
         let Gone { placed, output, end, used, .. } = gone;
-        if let Some(record) = finished(output) {
+        if let Some(record) = finished(output).filter(|_| !end.is_unpublished) {
             self.end(&gone.job, JobStatus::Completed, Some(record), None, *used)?;
             return Ok(false);
         }

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::job::{Progress, record};
 use crate::state::{self, JobStatus, Quotas, Usage, UsageLine};
+use crate::store::StoreUrl;
 
 /// A tenant.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -201,6 +202,8 @@ pub enum InputSpec {
     Upload(String),
     /// A folder or a file of the host's, below one that the operator allows.
     Path(String),
+    /// A place in an object store, below one that the operator allows: `s3://BUCKET/PREFIX`, or one object.
+    Url(StoreUrl),
 }
 
 /// A wish for a job.
@@ -209,6 +212,10 @@ pub enum InputSpec {
 pub struct JobRequest {
     /// What is scored.
     pub input: InputSpec,
+    /// A place in an object store that the output is published to as well, one for each job, below one that the operator
+    /// allows. `job.json` appears there last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<StoreUrl>,
     /// The deployment, or the endpoint's default.
     #[serde(default)]
     pub deployment: Option<String>,
@@ -264,6 +271,9 @@ pub struct JobView {
     pub canceling: bool,
     /// What is scored.
     pub input: InputSpec,
+    /// The place that the output is published to.
+    #[serde(default)]
+    pub output: Option<String>,
     /// Settings that replace the deployment's.
     pub set: BTreeMap<String, String>,
     /// How far it is, while it runs.

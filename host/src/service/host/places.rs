@@ -1,0 +1,53 @@
+//! Places in object stores that callers may name: those below the operator's.
+
+use std::str::FromStr;
+
+use super::HostError;
+use crate::store::{BadUrl, StoreUrl};
+
+/// What stands for the tenant's name in an operator's place.
+const TENANT: &str = "{tenant}";
+
+/// A place below which callers may read, or have outputs published: `s3://bucket/{tenant}` is another one for each tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlaceRoot(String);
+
+impl FromStr for PlaceRoot {
+    type Err = BadUrl;
+
+    fn from_str(text: &str) -> Result<Self, BadUrl> {
+        let root = Self(text.to_owned());
+        root.of("tenant").map(|_| root.clone())
+    }
+}
+
+impl PlaceRoot {
+    fn of(&self, tenant: &str) -> Result<StoreUrl, BadUrl> {
+        self.0.replace(TENANT, tenant).parse()
+    }
+}
+
+/// Refuses a place that is not below one of these.
+pub(super) fn allowed(roots: &[PlaceRoot], tenant: &str, place: &StoreUrl, option: &str) -> Result<(), HostError> {
+    if roots.iter().any(|root| root.of(tenant).is_ok_and(|root| place.is_within(&root))) {
+        return Ok(());
+    }
+    Err(HostError::Refused(format!(
+        "`{place}` is no place that this host allows\nhint: have the operator start it with {option}"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenants_place_is_below_its_own_root() {
+        let roots = ["s3://bucket/{tenant}/in".parse().unwrap(), "gs://all".parse().unwrap()];
+        let is = |tenant: &str, place: &str| allowed(&roots, tenant, &place.parse().unwrap(), "--allow-input").is_ok();
+        assert!(is("a", "s3://bucket/a/in/x") && is("a", "s3://bucket/a/in") && is("b", "gs://all/b"));
+        assert!(!is("b", "s3://bucket/a/in/x") && !is("a", "s3://bucket/a/inner") && !is("a", "s3://bucket/a"));
+        assert!(!is("a", "s3://bucket/%7Btenant%7D/in"));
+        assert!("bucket/{tenant}".parse::<PlaceRoot>().is_err());
+    }
+}
