@@ -185,13 +185,14 @@ fn fuzz(server: &Server, place: &Place, token: &str, names: &[(&str, Vec<&str>)]
     let mut command = std::process::Command::new(python);
     command.args(["-m", "schemathesis.cli", "--config-file"]).arg(place.at("schemathesis.toml"));
     command.args(["run", &format!("{}/docs/openapi.json", server.url), "--checks", checks]);
-    command.args(["--phases", "examples,coverage,fuzzing", "--workers", "2", "--continue-on-failure", "--no-color"]);
-    command.args(["--suppress-health-check", "all", "--generation-database", "none", "--request-timeout", "20"]);
+    // One worker: two at once trip over a fault of Python 3.11's own parser.
+    command.args(["--phases", "examples,coverage,fuzzing", "--workers", "1", "--continue-on-failure", "--no-color"]);
+    command.args(["--suppress-health-check", "all", "--request-timeout", "20"]);
     command.args(["--header", &format!("Authorization: Bearer {token}")]).args(more);
     match std::env::var("SCHEMATHESIS_EXAMPLES") {
-        Ok(examples) => command.args(["--max-examples", &examples]),
+        Ok(examples) => command.args(["--generation-database", "none", "--max-examples", &examples]),
         // The same on every machine and every day.
-        Err(_) => command.args(["--max-examples", "5", "--generation-deterministic"]),
+        Err(_) => command.args(["--max-examples", "20", "--generation-deterministic"]),
     };
     let output = command.current_dir(place.at("")).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

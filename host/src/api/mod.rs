@@ -1,7 +1,7 @@
 //! REST: routes with thin handlers, over one port. What is asked is a verb of [`crate::service::host`]; no rule is here.
 //!
 //! What goes in: HTTP from anybody. What comes out: what the verb says, as JSON, or a problem as RFC 9457 has it. Below
-//! `/v1` and `/endpoints` nothing is answered without a token, not even whether there is such a route.
+//! `/v1`, and on Azure's routes, nothing is answered without a token; below `/v1` not even whether there is such a route.
 
 mod azure;
 mod docs;

@@ -10,7 +10,7 @@ use super::problem::Problem;
 
 /// What comes first in the document.
 const ABOUT: &str = "Endpoints with versioned deployments, and jobs that score folders of files with them. Everything below \
-`/v1` and `/endpoints` needs a token. Bodies are JSON of at most 1 MiB; members that are not known are refused. What goes \
+`/v1`, and Azure's routes, need a token. Bodies are JSON of at most 1 MiB; members that are not known are refused. What goes \
 wrong is a problem as RFC 9457 has it, with the cure as `hint`.";
 
 /// The parts that routes are sorted into, in the order in which they are used.
@@ -92,12 +92,36 @@ pub(super) fn document() -> Value {
         components["schemas"][schema]["properties"]["name"]["pattern"] = json!(NAME);
     }
     sort(&mut components["schemas"]);
+    bound(&mut document);
+    let components = &mut document["components"];
     let answers = PROBLEMS.map(|(name, status, when)| (name.to_owned(), answer(status, when)));
     components["responses"] = Value::Object(answers.into_iter().collect());
     components["securitySchemes"] = json!({
         "token": {"type": "http", "scheme": "bearer", "description": "A token that an administrator made."}
     });
     document
+}
+
+/// Numbers without a sign end where theirs do, and not where those with a sign end.
+fn bound(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            let most = match members.get("format").and_then(Value::as_str) {
+                Some("int32") => Some(u64::from(u32::MAX)),
+                Some("int64") => Some(u64::MAX),
+                _ => None,
+            };
+            if let Some(most) = most
+                && members.get("minimum").and_then(Value::as_u64).is_some()
+            {
+                members.remove("format");
+                members.entry("maximum").or_insert(json!(most));
+            }
+            members.values_mut().for_each(bound);
+        }
+        Value::Array(items) => items.iter_mut().for_each(bound),
+        _ => {}
+    }
 }
 
 fn sort(members: &mut Value) {
@@ -148,6 +172,10 @@ fn complete(operation: &mut Value, method: &str, is_secured: bool) {
         Some(kinds) => (kinds.contains_key("application/json"), !kinds.contains_key("application/json")),
         None => (false, false),
     };
+    if has_file {
+        // An empty file is one too.
+        operation["requestBody"]["required"] = json!(false);
+    }
     for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
         let known = NAMES.iter().find(|(name, _)| parameter["name"] == *name && parameter["in"] == "path");
         if let Some((_, description)) = known {

@@ -172,12 +172,12 @@ impl From<HostError> for Problem {
 /// Where those that are there are found.
 fn lists(what: &str) -> &'static str {
     match what {
-        "endpoint" => "`GET /v1/endpoints` lists those of the token's tenant",
-        "deployment" => "`GET /v1/endpoints/{endpoint}/deployments` lists those of the endpoint",
-        "job" => "`GET /v1/jobs` lists those of the token's tenant",
-        "model" => "`GET /v1/models` lists those of the token's tenant",
-        "tenant" => "`GET /v1/tenants` lists them",
-        "token" => "`GET /v1/tokens` lists them",
+        "endpoint" => "`endpoint list`, or `GET /v1/endpoints`, tells those of the token's tenant",
+        "deployment" => "`deployment list`, or `GET /v1/endpoints/{endpoint}/deployments`, tells those of the endpoint",
+        "job" => "`job list`, or `GET /v1/jobs`, tells those of the token's tenant",
+        "model" => "`model list`, or `GET /v1/models`, tells those of the token's tenant",
+        "tenant" => "`tenant list`, or `GET /v1/tenants`, tells them",
+        "token" => "`token list`, or `GET /v1/tokens`, tells them",
         "upload" => "`POST /v1/uploads` begins one",
         _ => "another token may belong to another tenant, and see other things",
     }

@@ -88,20 +88,29 @@ struct Whoami {
 }
 
 /// Says whose the token is.
-#[utoipa::path(get, path = "/whoami", tag = "host", responses((status = 200, description = "The token's tenant.", body = Whoami)))]
+#[utoipa::path(
+    get, path = "/whoami", tag = "host",
+    responses((status = 200, description = "The token's tenant.", body = Whoami)),
+)]
 async fn whoami(Extension(caller): Extension<Caller>) -> Json<Whoami> {
     Json(Whoami { tenant: caller.tenant().to_owned() })
 }
 
 /// Begins an upload: a folder that is sent file by file.
-#[utoipa::path(post, path = "/uploads", tag = "uploads", responses((status = 201, description = "The upload, empty.", body = UploadView)))]
+#[utoipa::path(
+    post, path = "/uploads", tag = "uploads",
+    responses((status = 201, description = "The upload, empty.", body = UploadView)),
+)]
 async fn begin_upload(State(at): State<Shared>, Extension(caller): Extension<Caller>) -> Answer<impl IntoResponse> {
     let upload = at.call(move |host| host.begin_upload(&caller)).await?;
     Ok((StatusCode::CREATED, Json(upload)))
 }
 
 /// What is there of an upload.
-#[utoipa::path(get, path = "/uploads/{id}", tag = "uploads", responses((status = 200, description = "Its files.", body = UploadView)))]
+#[utoipa::path(
+    get, path = "/uploads/{id}", tag = "uploads",
+    responses((status = 200, description = "Its files.", body = UploadView)),
+)]
 async fn upload(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -113,7 +122,12 @@ async fn upload(
 /// Sends one file, of at most 4 GiB; one that is there is replaced.
 ///
 /// A body that comes more slowly than 1 KiB a second, or stops for 30 seconds, is refused.
-#[utoipa::path(put, path = "/uploads/{id}/files/{*path}", tag = "uploads", params(("path" = String, Path)), request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses((status = 204, description = "The file is there, whole.")))]
+#[utoipa::path(
+    put, path = "/uploads/{id}/files/{*path}", tag = "uploads",
+    params(("path" = String, Path)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 204, description = "The file is there, whole.")),
+)]
 async fn put_file(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -149,7 +163,10 @@ async fn delete_upload(
 }
 
 /// Ends an upload: it is whole, and does not change any more.
-#[utoipa::path(post, path = "/uploads/{id}/finish", tag = "uploads", responses((status = 200, description = "What it has.", body = FinishedUploadView)))]
+#[utoipa::path(
+    post, path = "/uploads/{id}/finish", tag = "uploads",
+    responses((status = 200, description = "What it has.", body = FinishedUploadView)),
+)]
 async fn finish_upload(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -169,7 +186,10 @@ struct NewModel {
 }
 
 /// Every version of every model.
-#[utoipa::path(get, path = "/models", tag = "models", responses((status = 200, description = "The models.", body = Items<ModelView>)))]
+#[utoipa::path(
+    get, path = "/models", tag = "models",
+    responses((status = 200, description = "The models.", body = Items<ModelView>)),
+)]
 async fn models(State(at): State<Shared>, Extension(caller): Extension<Caller>) -> Answer<impl IntoResponse> {
     Ok(Json(Items { items: at.call(move |host| host.models(&caller)).await? }))
 }
@@ -177,7 +197,11 @@ async fn models(State(at): State<Shared>, Extension(caller): Extension<Caller>) 
 /// Makes a version of a model from an upload that is finished.
 ///
 /// The same files again are the version that has them.
-#[utoipa::path(post, path = "/models", tag = "models", request_body = NewModel, responses((status = 201, description = "The version.", body = ModelView)))]
+#[utoipa::path(
+    post, path = "/models", tag = "models",
+    request_body = NewModel,
+    responses((status = 201, description = "The version.", body = ModelView)),
+)]
 async fn create_model(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -255,13 +279,20 @@ struct ChangedDefaults {
 }
 
 /// Every endpoint.
-#[utoipa::path(get, path = "/endpoints", tag = "endpoints", responses((status = 200, description = "The endpoints.", body = Items<EndpointView>)))]
+#[utoipa::path(
+    get, path = "/endpoints", tag = "endpoints",
+    responses((status = 200, description = "The endpoints.", body = Items<EndpointView>)),
+)]
 async fn endpoints(State(at): State<Shared>, Extension(caller): Extension<Caller>) -> Answer<impl IntoResponse> {
     Ok(Json(Items { items: at.call(move |host| host.endpoints(&caller)).await? }))
 }
 
 /// Makes an endpoint.
-#[utoipa::path(post, path = "/endpoints", tag = "endpoints", request_body = NewEndpoint, responses((status = 201, description = "The endpoint.", body = EndpointView)))]
+#[utoipa::path(
+    post, path = "/endpoints", tag = "endpoints",
+    request_body = NewEndpoint,
+    responses((status = 201, description = "The endpoint.", body = EndpointView)),
+)]
 async fn create_endpoint(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -272,7 +303,10 @@ async fn create_endpoint(
 }
 
 /// One endpoint.
-#[utoipa::path(get, path = "/endpoints/{endpoint}", tag = "endpoints", responses((status = 200, description = "The endpoint.", body = EndpointView)))]
+#[utoipa::path(
+    get, path = "/endpoints/{endpoint}", tag = "endpoints",
+    responses((status = 200, description = "The endpoint.", body = EndpointView)),
+)]
 async fn endpoint(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -282,7 +316,11 @@ async fn endpoint(
 }
 
 /// Changes an endpoint, all at once; what is not named stays. Jobs that were accepted keep their deployment.
-#[utoipa::path(patch, path = "/endpoints/{endpoint}", tag = "endpoints", request_body = ChangedEndpoint, responses((status = 200, description = "The endpoint as it is now.", body = EndpointView)))]
+#[utoipa::path(
+    patch, path = "/endpoints/{endpoint}", tag = "endpoints",
+    request_body = ChangedEndpoint,
+    responses((status = 200, description = "The endpoint as it is now.", body = EndpointView)),
+)]
 async fn update_endpoint(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -297,7 +335,10 @@ async fn update_endpoint(
 }
 
 /// Removes an endpoint with its deployments, unless jobs of it wait or run.
-#[utoipa::path(delete, path = "/endpoints/{endpoint}", tag = "endpoints", responses((status = 204, description = "It is gone.")))]
+#[utoipa::path(
+    delete, path = "/endpoints/{endpoint}", tag = "endpoints",
+    responses((status = 204, description = "It is gone.")),
+)]
 async fn delete_endpoint(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -332,7 +373,10 @@ struct Versioned {
 }
 
 /// Every version of every deployment of an endpoint.
-#[utoipa::path(get, path = "/endpoints/{endpoint}/deployments", tag = "deployments", responses((status = 200, description = "The deployments.", body = Items<DeploymentView>)))]
+#[utoipa::path(
+    get, path = "/endpoints/{endpoint}/deployments", tag = "deployments",
+    responses((status = 200, description = "The deployments.", body = Items<DeploymentView>)),
+)]
 async fn deployments(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -345,7 +389,11 @@ async fn deployments(
 ///
 /// The upload holds `deployment.yml`, the script below `code`, and below `model` the model, unless the YAML names a
 /// registered one.
-#[utoipa::path(post, path = "/endpoints/{endpoint}/deployments", tag = "deployments", request_body = UploadedDeployment, responses((status = 201, description = "The version.", body = DeploymentView)))]
+#[utoipa::path(
+    post, path = "/endpoints/{endpoint}/deployments", tag = "deployments",
+    request_body = UploadedDeployment,
+    responses((status = 201, description = "The version.", body = DeploymentView)),
+)]
 async fn create_deployment(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -357,7 +405,11 @@ async fn create_deployment(
 }
 
 /// A version of a deployment, or the latest.
-#[utoipa::path(get, path = "/endpoints/{endpoint}/deployments/{name}", tag = "deployments", params(Versioned), responses((status = 200, description = "The version.", body = DeploymentView)))]
+#[utoipa::path(
+    get, path = "/endpoints/{endpoint}/deployments/{name}", tag = "deployments",
+    params(Versioned),
+    responses((status = 200, description = "The version.", body = DeploymentView)),
+)]
 async fn deployment(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -368,7 +420,10 @@ async fn deployment(
 }
 
 /// Removes every version of a deployment, unless one is the default, or jobs of one wait or run.
-#[utoipa::path(delete, path = "/endpoints/{endpoint}/deployments/{name}", tag = "deployments", responses((status = 204, description = "It is gone.")))]
+#[utoipa::path(
+    delete, path = "/endpoints/{endpoint}/deployments/{name}", tag = "deployments",
+    responses((status = 204, description = "It is gone.")),
+)]
 async fn delete_deployment(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -394,7 +449,27 @@ pub(super) fn one_header(headers: &HeaderMap, name: &str) -> Answer<Option<Strin
 }
 
 /// Posts a job: once this is answered, it will run.
-#[utoipa::path(post, path = "/endpoints/{endpoint}/jobs", tag = "jobs", params(("idempotency-key" = Option<String>, Header, description = "Under which the same request gives the same job, however often it is sent. An upload with the same files is the same input.", min_length = 1, max_length = 128)), request_body = JobRequest, responses((status = 202, description = "The job, accepted now.", body = JobView, headers(("location" = String, description = "Where the job is."))), (status = 200, description = "The job that was accepted before, under the same key.", body = JobView, headers(("location" = String, description = "Where the job is.")))))]
+#[utoipa::path(
+    post, path = "/endpoints/{endpoint}/jobs", tag = "jobs",
+    params(
+        (
+            "idempotency-key" = Option<String>, Header,
+            description = "Under which the same request gives the same job, however often it is sent. An upload with the same files is the same input.",
+            min_length = 1, max_length = 128
+        ),
+    ),
+    request_body = JobRequest,
+    responses(
+        (
+            status = 202, description = "The job, accepted now.", body = JobView,
+            headers(("location" = String, description = "Where the job is."))
+        ),
+        (
+            status = 200, description = "The job that was accepted before, under the same key.", body = JobView,
+            headers(("location" = String, description = "Where the job is."))
+        ),
+    ),
+)]
 async fn submit(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -433,7 +508,11 @@ struct Jobs {
 }
 
 /// Jobs, the newest first.
-#[utoipa::path(get, path = "/jobs", tag = "jobs", params(JobsPage), responses((status = 200, description = "A page of them.", body = Jobs)))]
+#[utoipa::path(
+    get, path = "/jobs", tag = "jobs",
+    params(JobsPage),
+    responses((status = 200, description = "A page of them.", body = Jobs)),
+)]
 async fn jobs(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -447,7 +526,10 @@ async fn jobs(
 }
 
 /// One job.
-#[utoipa::path(get, path = "/jobs/{name}", tag = "jobs", responses((status = 200, description = "The job.", body = JobView)))]
+#[utoipa::path(
+    get, path = "/jobs/{name}", tag = "jobs",
+    responses((status = 200, description = "The job.", body = JobView)),
+)]
 async fn job(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -468,7 +550,10 @@ async fn delete_job(
 }
 
 /// Asks a job to stop. One that has ended stays as it is.
-#[utoipa::path(post, path = "/jobs/{name}/cancel", tag = "jobs", responses((status = 200, description = "The job as it is now.", body = JobView)))]
+#[utoipa::path(
+    post, path = "/jobs/{name}/cancel", tag = "jobs",
+    responses((status = 200, description = "The job as it is now.", body = JobView)),
+)]
 async fn cancel(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -478,7 +563,10 @@ async fn cancel(
 }
 
 /// Lets a job that failed or was canceled go on from what it committed.
-#[utoipa::path(post, path = "/jobs/{name}/resume", tag = "jobs", responses((status = 200, description = "The job as it is now.", body = JobView)))]
+#[utoipa::path(
+    post, path = "/jobs/{name}/resume", tag = "jobs",
+    responses((status = 200, description = "The job as it is now.", body = JobView)),
+)]
 async fn resume(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -487,10 +575,29 @@ async fn resume(
     Ok(Json(at.call(move |host| host.resume(&caller, &name)).await?))
 }
 
+/// A job as it was at one moment.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "events are written by their own type; this one describes them")]
+struct JobEvent {
+    /// What it is.
+    #[schema(example = "job")]
+    event: String,
+    /// The job, as `GET /v1/jobs/{name}` has it: JSON.
+    data: String,
+}
+
 /// Follows a job: the job as it is, and again whenever that changes, until it has ended.
 ///
 /// After ten minutes the host ends it, and whoever follows asks again.
-#[utoipa::path(get, path = "/jobs/{name}/events", tag = "jobs", responses((status = 200, description = "Server-sent events `job`, with a job as JSON.", body = String, content_type = "text/event-stream")))]
+#[utoipa::path(
+    get, path = "/jobs/{name}/events", tag = "jobs",
+    responses(
+        (
+            status = 200, description = "Server-sent events, each of this shape.", body = JobEvent,
+            content_type = "text/event-stream"
+        ),
+    ),
+)]
 async fn events(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -527,7 +634,10 @@ async fn events(
 }
 
 /// The files of a job's output, once it ended.
-#[utoipa::path(get, path = "/jobs/{name}/outputs", tag = "jobs", responses((status = 200, description = "The files.", body = Items<FileView>)))]
+#[utoipa::path(
+    get, path = "/jobs/{name}/outputs", tag = "jobs",
+    responses((status = 200, description = "The files.", body = Items<FileView>)),
+)]
 async fn outputs(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -537,7 +647,11 @@ async fn outputs(
 }
 
 /// A file of a job's output, once it ended.
-#[utoipa::path(get, path = "/jobs/{name}/outputs/{*path}", tag = "jobs", params(("path" = String, Path)), responses((status = 200, description = "The file.", body = Vec<u8>, content_type = "application/octet-stream")))]
+#[utoipa::path(
+    get, path = "/jobs/{name}/outputs/{*path}", tag = "jobs",
+    params(("path" = String, Path)),
+    responses((status = 200, description = "The file.", body = Vec<u8>, content_type = "application/octet-stream")),
+)]
 async fn output(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -589,13 +703,20 @@ fn one() -> u32 {
 }
 
 /// Every tenant, for administrators; for others, their own.
-#[utoipa::path(get, path = "/tenants", tag = "tenants", responses((status = 200, description = "The tenants.", body = Items<TenantView>)))]
+#[utoipa::path(
+    get, path = "/tenants", tag = "tenants",
+    responses((status = 200, description = "The tenants.", body = Items<TenantView>)),
+)]
 async fn tenants(State(at): State<Shared>, Extension(caller): Extension<Caller>) -> Answer<impl IntoResponse> {
     Ok(Json(Items { items: at.call(move |host| host.tenants(&caller)).await? }))
 }
 
 /// Makes a tenant.
-#[utoipa::path(post, path = "/tenants", tag = "tenants", request_body = NewTenant, responses((status = 201, description = "The tenant.", body = TenantView)))]
+#[utoipa::path(
+    post, path = "/tenants", tag = "tenants",
+    request_body = NewTenant,
+    responses((status = 201, description = "The tenant.", body = TenantView)),
+)]
 async fn create_tenant(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -682,13 +803,20 @@ struct NewToken {
 }
 
 /// Every token, for administrators; for others, those of their tenant.
-#[utoipa::path(get, path = "/tokens", tag = "tenants", responses((status = 200, description = "The tokens, without what makes them tokens.", body = Items<TokenView>)))]
+#[utoipa::path(
+    get, path = "/tokens", tag = "tenants",
+    responses((status = 200, description = "The tokens, without what makes them tokens.", body = Items<TokenView>)),
+)]
 async fn tokens(State(at): State<Shared>, Extension(caller): Extension<Caller>) -> Answer<impl IntoResponse> {
     Ok(Json(Items { items: at.call(move |host| host.tokens(&caller)).await? }))
 }
 
 /// Makes a token. It is shown this once.
-#[utoipa::path(post, path = "/tokens", tag = "tenants", request_body = NewToken, responses((status = 201, description = "The token.", body = NewTokenView)))]
+#[utoipa::path(
+    post, path = "/tokens", tag = "tenants",
+    request_body = NewToken,
+    responses((status = 201, description = "The token.", body = NewTokenView)),
+)]
 async fn create_token(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -702,7 +830,10 @@ async fn create_token(
 }
 
 /// Ends a token, unless nobody could make another after it.
-#[utoipa::path(delete, path = "/tokens/{id}", tag = "tenants", responses((status = 204, description = "It is taken no more.")))]
+#[utoipa::path(
+    delete, path = "/tokens/{id}", tag = "tenants",
+    responses((status = 204, description = "It is taken no more.")),
+)]
 async fn revoke_token(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -721,7 +852,11 @@ struct AuditPage {
 }
 
 /// Who changed what in the tenant, the newest first.
-#[utoipa::path(get, path = "/audit", tag = "tenants", params(AuditPage), responses((status = 200, description = "Lines of the audit log.", body = Items<Action>)))]
+#[utoipa::path(
+    get, path = "/audit", tag = "tenants",
+    params(AuditPage),
+    responses((status = 200, description = "Lines of the audit log.", body = Items<Action>)),
+)]
 async fn audit(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,

@@ -362,6 +362,53 @@ settings:
         assert_eq!(deployment.not_used, unused);
     }
 
+    /// Each field of Azure's reference of batch deployments, in the newer layout, in the older one, and where its tools
+    /// take it besides.
+    #[test]
+    fn every_field_of_azures_reference_is_read() {
+        let folder = folder();
+        let settings = [
+            "max_concurrency_per_instance: 1",
+            "mini_batch_size: 10",
+            "error_threshold: -1",
+            "retry_settings: {max_retries: 3, timeout: 30}",
+            "retry_settings: {timeout: PT30S}",
+            "output_action: append_row",
+            "output_action: summary_only",
+            "output_file_name: predictions.csv",
+            "logging_level: warning",
+            "environment_variables: {A: b}",
+        ];
+        let roots = [
+            "$schema: https://azuremlschemas.azureedge.net/latest/modelBatchDeployment.schema.json",
+            "endpoint_name: imagenet-classifier-batch",
+            "description: Tells pictures apart.",
+            "tags: {device_batching: 16}",
+            "properties: {a: b}",
+            "type: model",
+            "model: model",
+            "model: {name: m, path: model}",
+            "environment: azureml:tf@latest",
+            "environment: {name: e, image: i, conda_file: environment/conda.yaml}",
+            "compute: azureml:gpu-cluster",
+            "resources: {instance_count: 2}",
+            "settings: {instance_count: 2}",
+        ];
+        let newer = settings.iter().map(|line| format!("type: model\nsettings:\n  {line}\n"));
+        for text in newer.chain(settings.iter().chain(&roots).map(|line| format!("{line}\n"))) {
+            let model = if text.contains("model: ") && !text.starts_with("type") { "" } else { "model: model\n" };
+            let spec = spec(folder.path(), &format!("name: d\n{model}{text}"));
+            let read = spec.and_then(|spec| spec.resolve());
+            assert!(read.is_ok(), "{text}: {:?}", read.err());
+        }
+        let script = "name: d\ncode_configuration: {code: code, scoring_script: s.wasm}\n";
+        assert!(spec(folder.path(), script).unwrap().resolve().unwrap().script.is_some());
+        for (model, version) in [("azureml:m:3", "3"), ("azureml:m@latest", "latest")] {
+            let spec = spec(folder.path(), &format!("name: d\nmodel: {model}\n")).unwrap();
+            assert_eq!(spec.registered_model(), Some(("m".to_owned(), version.to_owned())));
+        }
+    }
+
     #[test]
     fn the_older_layout_means_the_same() {
         let folder = folder();
