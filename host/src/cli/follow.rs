@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use scorehost::job::Control;
 use scorehost::output::{self, Begun, Existing};
-use scorehost::service::host::ProgressView;
+use scorehost::service::host::{FINISH, ProgressView};
 use scorehost::service::{self, Event, Outcome, RunRequest};
 
 use super::{FAILED, say};
@@ -55,12 +55,18 @@ pub(crate) fn follow(mut request: RunRequest, lock: &Path) -> anyhow::Result<Opt
     listening.map(|()| Some(outcome))
 }
 
-/// A word, or the end, of stdin stops the job: its host wishes so, or is gone.
+/// The word `finish` has the job end with the mini-batches that run; any other, or the end of stdin, stops it: its host
+/// wishes so, or is gone.
 fn stop_with_stdin(control: &Control) -> anyhow::Result<()> {
     let control = control.clone();
     let wait = move || {
+        let (mut stdin, mut word) = (std::io::stdin().lock(), [0; 16]);
         // An error is an end as well.
-        let _ = std::io::stdin().lock().read(&mut [0; 16]);
+        while let Ok(read) = stdin.read(&mut word)
+            && word[..read].starts_with(FINISH)
+        {
+            control.finish();
+        }
         control.stop();
         std::thread::sleep(PATIENCE);
         std::process::exit(FAILED.into());

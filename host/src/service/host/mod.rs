@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 pub use jobs::MOST_PAGE;
 pub use names::NameError;
+pub use process::FINISH;
 pub use tenants::{Caller, Scope};
 pub use uploads::MOST_FILE_BYTES;
 pub use usage::UsageQuery;

@@ -93,12 +93,23 @@ pub(super) fn without_folders(text: &str, placed: &Placed, tenant: &Path) -> Str
     text
 }
 
+/// What a job's process is told that is to end with the mini-batches that run.
+pub const FINISH: &[u8] = b"finish\n";
+
+/// What a process told: as it began to score, and last; and when it began.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    first: ProgressView,
+    last: ProgressView,
+    at: Instant,
+}
+
 /// A job's process. It stops when its stdin is closed, so that it does not outlive this one.
 pub(super) struct JobProcess {
     child: Child,
     stdin: Option<ChildStdin>,
-    /// The first that it told, and the last.
-    progress: Arc<Mutex<Option<(ProgressView, ProgressView)>>>,
+    began: Instant,
+    progress: Arc<Mutex<Option<Told>>>,
     /// Seconds of processors, as the system last told.
     cpu_seconds: f64,
     words: Arc<Mutex<VecDeque<String>>>,
@@ -134,11 +145,12 @@ impl JobProcess {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let began = Instant::now();
         let (progress, words) = (Arc::default(), Arc::<Mutex<VecDeque<String>>>::default());
         let stdin = child.stdin.take();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let mut readers = Vec::new();
-        let told: Arc<Mutex<Option<(ProgressView, ProgressView)>>> = Arc::clone(&progress);
+        let told: Arc<Mutex<Option<Told>>> = Arc::clone(&progress);
         let mut read = |name: &str, stream: Box<dyn Read + Send>, each: Box<dyn FnMut(&str) + Send>| {
             let thread = std::thread::Builder::new().name(name.into()).spawn(move || lines(stream, each));
             thread.map(|thread| readers.push(thread))
@@ -147,8 +159,7 @@ impl JobProcess {
             let each = move |line: &str| {
                 if let Ok(progress) = serde_json::from_str(line) {
                     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-                    let first = told.map_or(progress, |(first, _)| first);
-                    *told = Some((first, progress));
+                    told.get_or_insert(Told { first: progress, last: progress, at: Instant::now() }).last = progress;
                 }
             };
             read("progress", Box::new(stdout), Box::new(each))?;
@@ -165,22 +176,22 @@ impl JobProcess {
             };
             read("words", Box::new(stderr), Box::new(each))?;
         }
-        Ok(Self { child, stdin, progress, cpu_seconds: 0.0, words, readers })
+        Ok(Self { child, stdin, began, progress, cpu_seconds: 0.0, words, readers })
     }
 
     /// How far the job is.
     pub(super) fn progress(&self) -> Option<ProgressView> {
-        self.told().map(|(_, last)| last)
+        self.told().map(|told| told.last)
     }
 
-    fn told(&self) -> Option<(ProgressView, ProgressView)> {
+    fn told(&self) -> Option<Told> {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What it used so far, but for time and what lies in the output, which others measure. Its processor's time is the
     /// system's word as of the last [`JobProcess::ended`], or where that says nothing, its own.
     pub(super) fn used(&self) -> Usage {
-        let Some((first, last)) = self.told() else {
+        let Some(Told { first, last, .. }) = self.told() else {
             return Usage { cpu_seconds: self.cpu_seconds, ..Usage::default() };
         };
         Usage {
@@ -200,6 +211,20 @@ impl JobProcess {
             // One that has ended needs no telling.
             let _ = stdin.write_all(b"stop\n");
         }
+    }
+
+    /// Asks it to end with the mini-batches that run.
+    pub(super) fn finish(&mut self) {
+        if let Some(stdin) = &mut self.stdin {
+            // One that has ended needs no telling.
+            let _ = stdin.write_all(FINISH).and_then(|()| stdin.flush());
+        }
+    }
+
+    /// How long it took until it scored, and how long it has scored since; nothing before it has committed something.
+    pub(super) fn scored(&self) -> Option<(Duration, Duration)> {
+        let told = self.told().filter(|told| told.last.mini_batches_done > told.first.mini_batches_done)?;
+        Some((told.at.duration_since(self.began), told.at.elapsed()))
     }
 
     /// Ends it now.
