@@ -5,11 +5,13 @@ mod api;
 mod connections;
 mod jobs;
 mod places;
+#[cfg(target_os = "linux")]
+mod power;
 mod tenants;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -18,7 +20,8 @@ use crate::support::{Place, demo, root, scorehost, scripts};
 
 /// A served data folder; the process is killed when this is dropped.
 struct Server {
-    child: Child,
+    /// None where something else ends it.
+    child: Option<Child>,
     caller: Caller,
 }
 
@@ -40,20 +43,18 @@ impl std::ops::Deref for Server {
 impl Server {
     /// Starts on a folder; the token is that of its first start.
     fn start(data: &Path, token: Option<&str>, more: &[&str]) -> Self {
-        Self::start_by(scorehost(), data, token, more)
+        Self::begin(scorehost(), data, token, more).unwrap()
     }
 
-    /// As [`Server::start`], by a command with an environment of its own.
-    fn start_by(mut command: std::process::Command, data: &Path, token: Option<&str>, more: &[&str]) -> Self {
+    /// As [`Server::start`], by a command that the rest is appended to; none if it says nothing of where it listens.
+    fn begin(mut command: Command, data: &Path, token: Option<&str>, more: &[&str]) -> Option<Self> {
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(more);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stderr.take().unwrap());
         let mut url = None;
-        let mut words = String::new();
         for _ in 0..3 {
             let mut line = String::new();
             said.read_line(&mut line).unwrap();
-            words.push_str(&line);
             if let Some((_, rest)) = line.split_once(" at ") {
                 url = rest.split_once(';').map(|(url, _)| url.to_owned());
                 break;
@@ -61,18 +62,27 @@ impl Server {
         }
         // What it says later must not fill the pipe.
         std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        let Some(url) = url else {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        };
         let token = token.map(str::to_owned).unwrap_or_else(|| {
             let mut line = String::new();
             BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
             line.trim().to_owned()
         });
-        let http = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        Self { child, caller: Caller { url: url.expect(&words), token, http } }
+        // The host closes what was silent for ten seconds.
+        let config = ureq::Agent::config_builder().http_status_as_error(false).max_idle_age(Duration::from_secs(5));
+        let http = config.build().into();
+        Some(Self { child: Some(child), caller: Caller { url, token, http } })
     }
 
     fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }
 
@@ -182,8 +192,10 @@ impl Caller {
 impl Drop for Server {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -446,7 +458,8 @@ fn an_idle_host_is_small_and_ready_at_once() {
     let began = Instant::now();
     let mut server = server(&place, &[]);
     let ready = began.elapsed();
-    let facts = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap_or_default();
+    let facts =
+        std::fs::read_to_string(format!("/proc/{}/status", server.child.as_ref().unwrap().id())).unwrap_or_default();
     let resident = facts.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     if let Some(resident) = resident {
         let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();

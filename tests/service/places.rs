@@ -13,7 +13,7 @@ const ALLOWED: [&str; 4] = ["--allow-input", "s3://bucket", "--allow-output", "s
 fn start(place: &Place, store: &Store, token: Option<&str>) -> Server {
     let mut command = scorehost();
     store.known_to(&mut command).env("SCOREHOST_STORE_SECONDS", "3");
-    Server::start_by(command, &place.at("data"), token, &ALLOWED)
+    Server::begin(command, &place.at("data"), token, &ALLOWED).expect("it listens")
 }
 
 fn post(server: &Server, input: &str, output: Option<&str>) -> (u16, Value) {

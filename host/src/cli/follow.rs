@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use scorehost::job::Control;
 use scorehost::output::{self, Begun, Existing};
-use scorehost::service::host::ProgressView;
+use scorehost::service::host::{FINISH, ProgressView};
 use scorehost::service::{self, Event, Input, Outcome, RunRequest};
 
 use super::{FAILED, say};
@@ -55,15 +55,25 @@ pub(crate) fn follow(mut request: RunRequest, lock: &Path) -> anyhow::Result<Opt
     listening.map(|()| Some(outcome))
 }
 
-/// A word, or the end, of stdin stops the job: its host wishes so, or is gone.
+/// The word `finish` has the job end with the mini-batches that run; any other but word of files, or the end of stdin,
+/// stops it: its host wishes so, or is gone.
 fn stop_with_stdin(control: &Control, input: &Input) -> anyhow::Result<()> {
     let (control, input) = (control.clone(), input.clone());
     let wait = move || {
+        let is_finish = |word: &[u8]| {
+            let is_it = word.starts_with(FINISH);
+            if is_it {
+                control.finish();
+            }
+            is_it
+        };
         match input {
-            // Anything but word of files.
-            Input::Place(spool) => spool.listen(),
-            // An error is an end as well.
-            Input::Path(_) => drop(std::io::stdin().lock().read(&mut [0; 16])),
+            Input::Place(spool) => spool.listen(|line| is_finish(line.as_bytes())),
+            Input::Path(_) => {
+                let (mut stdin, mut word) = (std::io::stdin().lock(), [0; 16]);
+                // An error is an end as well.
+                while stdin.read(&mut word).is_ok_and(|read| is_finish(&word[..read])) {}
+            }
         }
         control.stop();
         std::thread::sleep(PATIENCE);

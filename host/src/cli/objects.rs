@@ -106,7 +106,7 @@ pub(crate) fn listen(input: &Input) -> anyhow::Result<()> {
     let Input::Place(spool) = input else { return Ok(()) };
     let spool = Arc::clone(spool);
     let listen = move || {
-        spool.listen();
+        spool.listen(|_| false);
         spool.end();
     };
     let spawned = std::thread::Builder::new().name("fetched".into()).spawn(listen);

@@ -500,6 +500,22 @@ impl State {
         })
     }
 
+    /// Lets a job that runs wait again, and writes what its process used.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn wait_again(&self, tenant: i64, id: &str, used: Usage) -> Result<()> {
+        let id = id.to_owned();
+        self.change(move |on| {
+            usage::add(on, tenant, &id, &used)?;
+            // Asked to stop meanwhile, it has.
+            let sql = "UPDATE jobs SET status = CASE WHEN cancel THEN 'Canceled' ELSE 'Queued' END,
+                       ended = CASE WHEN cancel THEN ?1 END WHERE id = ?2 AND status = 'Running'";
+            on.execute(sql, params![now(), id])?;
+            Ok(())
+        })
+    }
+
     /// Removes a job that has ended. What it used stays.
     ///
     /// # Errors

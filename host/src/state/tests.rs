@@ -272,7 +272,7 @@ fn a_later_versions_file_is_refused_in_words() {
 }
 
 /// What a host of version 1 wrote.
-fn file_of_version_1() -> (tempfile::TempDir, std::path::PathBuf) {
+fn file_of_version_1() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
     Connection::open(&path).unwrap().execute_batch(include_str!("version-1-file.sql")).unwrap();

@@ -149,9 +149,11 @@ impl Spool {
         &self.folder
     }
 
-    /// Takes what the process says, until it says something else or nothing more.
-    pub fn listen(&self) {
-        while self.hear() {}
+    /// Takes what the process says, until it says nothing more, or something else that `other` has it end with.
+    pub fn listen(&self, other: impl Fn(&str) -> bool) {
+        while let Some(line) = self.hear()
+            && (line.is_empty() || other(&line))
+        {}
     }
 
     /// Lets the process end, which removes what it fetched.
@@ -165,13 +167,15 @@ impl Spool {
         self.moved.notify_all();
     }
 
-    fn hear(&self) -> bool {
+    /// Takes a line: nothing is left of one that tells of files. None at the end.
+    fn hear(&self) -> Option<String> {
         let mut line = String::new();
         let mut tells = self.tells.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::io::Read::take(&mut *tells, MOST_LINE).read_line(&mut line).is_err() {
-            return false;
+        let read = std::io::Read::take(&mut *tells, MOST_LINE).read_line(&mut line);
+        if read.is_err() || line.is_empty() {
+            return None;
         }
-        let Ok(told) = serde_json::from_str(&line) else { return false };
+        let Ok(told) = serde_json::from_str(&line) else { return Some(line) };
         let mut state = self.lock();
         match told {
             Tell::Listed => state.is_listed = true,
@@ -179,7 +183,7 @@ impl Spool {
             Tell::Lost(reason) => drop(state.lost.get_or_insert(reason)),
         }
         self.moved.notify_all();
-        true
+        Some(String::new())
     }
 
     /// Calls `found` with the name of each file, in no order, before any thread listens.
@@ -192,7 +196,8 @@ impl Spool {
             if let Some(reason) = &self.lock().lost {
                 return Err(SpoolError::Lost(reason.clone()));
             }
-            if !self.hear() {
+            // What else is said waits; a wish to stop comes again as the end.
+            if self.hear().is_none() {
                 return Err(SpoolError::Broken);
             }
         }

@@ -17,6 +17,8 @@ use super::profile::Profile;
 const CONNECT: Duration = Duration::from_secs(10);
 /// With nothing read or written for so long, the connection is dead.
 const SILENCE: Duration = Duration::from_secs(60);
+/// A host closes what was silent for ten seconds; a request that it does not hear cannot be told from one that it did.
+const IDLE: Duration = Duration::from_secs(5);
 /// A deployment's script is compiled and its model opened, and a model of gigabytes read, before the answer comes.
 const WORK: Duration = Duration::from_secs(20 * 60);
 /// Of an answer in JSON.
@@ -69,6 +71,7 @@ impl Client {
             .timeout_per_read(Some(SILENCE))
             .timeout_per_write(Some(SILENCE))
             .max_idle_connections_per_host(CONNECTIONS)
+            .max_idle_age(IDLE)
             .user_agent(concat!("scorehost/", env!("CARGO_PKG_VERSION")));
         Self { agent: config.build().new_agent(), profile }
     }

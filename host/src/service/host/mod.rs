@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 pub use jobs::MOST_PAGE;
 pub use names::NameError;
 pub use places::PlaceRoot;
+pub use process::FINISH;
 pub use tenants::{Caller, Scope};
 pub use uploads::MOST_FILE_BYTES;
 pub use usage::UsageQuery;

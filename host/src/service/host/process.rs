@@ -127,6 +127,17 @@ enum Stage {
     Publish,
 }
 
+/// What a job's process is told that is to end with the mini-batches that run.
+pub const FINISH: &[u8] = b"finish\n";
+
+/// What a process told: as it began to score, and last; and when it began.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    first: ProgressView,
+    last: ProgressView,
+    at: Instant,
+}
+
 /// A job's process. It stops when its stdin is closed, so that it does not outlive this one.
 pub(super) struct JobProcess {
     work: JobWork,
@@ -136,8 +147,8 @@ pub(super) struct JobProcess {
     stdin: Words,
     /// What fetches its files for it.
     fetcher: Option<Child>,
-    /// The first that it told, and the last.
-    progress: Arc<Mutex<Option<(ProgressView, ProgressView)>>>,
+    began: Instant,
+    progress: Arc<Mutex<Option<Told>>>,
     /// Seconds of processors, as the system last told.
     cpu_seconds: f64,
     words: Arc<Mutex<VecDeque<String>>>,
@@ -150,7 +161,7 @@ type Words = Arc<Mutex<Option<ChildStdin>>>;
 /// Says something to a process; one that has ended needs no telling.
 fn say(to: &Words, text: &str) {
     if let Some(stdin) = to.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-        let _ = stdin.write_all(text.as_bytes());
+        let _ = stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush());
     }
 }
 
@@ -222,6 +233,7 @@ impl JobProcess {
             child,
             stdin: Words::default(),
             fetcher: None,
+            began: Instant::now(),
             progress: Arc::default(),
             cpu_seconds: 0.0,
             words: Arc::default(),
@@ -254,8 +266,7 @@ impl JobProcess {
             let each = move |line: &str| {
                 if let Ok(progress) = serde_json::from_str(line) {
                     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-                    let first = told.map_or(progress, |(first, _)| first);
-                    *told = Some((first, progress));
+                    told.get_or_insert(Told { first: progress, last: progress, at: Instant::now() }).last = progress;
                 } else if let Ok(ask) = serde_json::from_str::<Ask>(line) {
                     say(&asks, &ask.line());
                 }
@@ -324,17 +335,17 @@ impl JobProcess {
 
     /// How far the job is.
     pub(super) fn progress(&self) -> Option<ProgressView> {
-        self.told().map(|(_, last)| last)
+        self.told().map(|told| told.last)
     }
 
-    fn told(&self) -> Option<(ProgressView, ProgressView)> {
+    fn told(&self) -> Option<Told> {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What it used so far, but for time and what lies in the output, which others measure. Its processor's time is the
     /// system's word as of the last [`JobProcess::ended`], or where that says nothing, its own.
     pub(super) fn used(&self) -> Usage {
-        let Some((first, last)) = self.told() else {
+        let Some(Told { first, last, .. }) = self.told() else {
             return Usage { cpu_seconds: self.cpu_seconds, ..Usage::default() };
         };
         Usage {
@@ -353,6 +364,17 @@ impl JobProcess {
         self.is_stopping = true;
         say(&self.stdin, "stop\n");
         hush(&self.stdin);
+    }
+
+    /// Asks it to end with the mini-batches that run.
+    pub(super) fn finish(&mut self) {
+        say(&self.stdin, &String::from_utf8_lossy(FINISH));
+    }
+
+    /// How long it took until it scored, and how long it has scored since; nothing before it has committed something.
+    pub(super) fn scored(&self) -> Option<(Duration, Duration)> {
+        let told = self.told().filter(|told| told.last.mini_batches_done > told.first.mini_batches_done)?;
+        Some((told.at.duration_since(self.began), told.at.elapsed()))
     }
 
     /// Ends it now.

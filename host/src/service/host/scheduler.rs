@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::catalog::Placed;
-use super::folders::Folders;
+use super::folders::{Folders, measure};
 use super::process::{JobInput, JobProcess, JobWork, ProcessEnd, without_folders};
-use super::turns::{Turns, Waiting};
+use super::turns::{Holder, Turns, Waiting};
 use super::{HostError, HostOptions, InputSpec, PlaceRoot, ProgressView, disk};
 use crate::fault;
 use crate::state::{Candidate, Ended, Job, JobStatus, State, StateError, Usage};
@@ -28,6 +28,10 @@ const POLL: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often what jobs use is added to what was written, and held against their tenants' limits.
 const COUNT: Duration = Duration::from_secs(1);
+/// How often it is asked whether a job makes room for another tenant's.
+const ROOM: Duration = Duration::from_millis(100);
+/// The command's exit code where it was stopped.
+const INTERRUPTED: i32 = 130;
 /// How often jobs are looked at that wait for the next month, or for a limit to be raised.
 const WAIT: Duration = Duration::from_secs(60);
 /// How long a process may take to stop by itself.
@@ -62,6 +66,8 @@ struct Running {
     weight: u32,
     /// Why it is stopped that nobody asked to stop.
     spent: Option<String>,
+    /// Whether it was asked to make room for another tenant's.
+    is_yielding: bool,
     /// When it was asked to stop.
     stopping: Option<Instant>,
     /// How it ended, until that is written.
@@ -76,6 +82,7 @@ struct Gone {
     output: PathBuf,
     counted: u64,
     spent: Option<String>,
+    is_yielding: bool,
     end: ProcessEnd,
     /// What was not written yet of what it used.
     used: Usage,
@@ -179,7 +186,7 @@ impl Running {
 impl Turn {
     fn run(self) {
         let mut turns = Turns::default();
-        let (mut counted, mut filled) = (Instant::now(), Instant::now());
+        let (mut counted, mut filled, mut asked) = (Instant::now(), Instant::now(), Instant::now());
         loop {
             let is_closing = self.shared.closing.load(Ordering::Acquire);
             if is_closing {
@@ -196,6 +203,12 @@ impl Turn {
             if counted.elapsed() > COUNT {
                 counted = Instant::now();
                 if let Err(error) = self.count() {
+                    eprintln!("error: {}", fault::chain(&error));
+                }
+            }
+            if !is_closing && asked.elapsed() > ROOM {
+                asked = Instant::now();
+                if let Err(error) = self.make_room(&mut turns) {
                     eprintln!("error: {}", fault::chain(&error));
                 }
             }
@@ -229,16 +242,47 @@ impl Turn {
                 continue;
             }
             waiting.retain(Candidate::has_room);
-            let who: Vec<Waiting<'_>> = waiting
-                .iter()
-                .map(|one| {
-                    let (tenant, weight) = (one.tenant.id, one.tenant.weight);
-                    Waiting { tenant, weight, running: one.instances, job: &one.job.id }
-                })
-                .collect();
-            let Some(next) = turns.choose(&who) else { return Ok(()) };
+            let Some(next) = turns.choose(&who(&waiting)) else { return Ok(()) };
             let next = waiting.swap_remove(next);
             self.begin(next.job, next.tenant.weight)?;
+        }
+        Ok(())
+    }
+
+    /// Where all places are taken, and somebody waits who has less than a fair share: asks a job of whoever has more to
+    /// make room. It waits again, and goes on later from what it has committed.
+    fn make_room(&self, turns: &mut Turns) -> Result<(), HostError> {
+        if self.shared.running().len() < self.most_jobs {
+            return Ok(());
+        }
+        let mut waiting = self.state.waiting()?;
+        waiting.retain(|one| one.fits().is_ok() && one.has_room());
+        let who = who(&waiting);
+        let Some(next) = turns.choose(&who) else { return Ok(()) };
+        let mut running = self.shared.running();
+        // One after the other: who makes room may be room enough.
+        if running.values().any(|one| one.is_yielding || one.stopping.is_some() || one.end.is_some()) {
+            return Ok(());
+        }
+        let ids: Vec<String> = running.keys().cloned().collect();
+        let holders: Vec<Holder> = running
+            .values()
+            .map(|one| {
+                let tenant = one.job.tenant;
+                let theirs = || running.values().filter(|other| other.job.tenant == tenant);
+                Holder {
+                    tenant,
+                    weight: one.weight,
+                    running: theirs().map(|other| other.job.instances).sum(),
+                    since: theirs().map(|other| other.used().instance_seconds).sum(),
+                    scored: one.process.scored().map(|(start, scored)| (start.as_secs_f64(), scored.as_secs_f64())),
+                }
+            })
+            .collect();
+        let yields = turns.yields(&who[next], &holders);
+        if let Some(one) = yields.and_then(|at| running.get_mut(&ids[at])) {
+            one.is_yielding = true;
+            one.process.finish();
         }
         Ok(())
     }
@@ -309,13 +353,14 @@ impl Turn {
             job,
             weight,
             placed,
-            counted: super::folders::measure(&output).counted(),
+            counted: measure(&folder).counted(),
             output,
             process,
             began: Instant::now(),
             took: Duration::ZERO,
             written: Usage::default(),
             spent: None,
+            is_yielding: false,
             stopping: None,
             end: None,
         };
@@ -371,6 +416,7 @@ impl Turn {
                     output: one.output.clone(),
                     counted: one.counted,
                     spent: one.spent.clone(),
+                    is_yielding: one.is_yielding,
                     used: one.used().since(&one.written),
                     end: end.clone(),
                 };
@@ -379,7 +425,7 @@ impl Turn {
         }
         for (id, mut gone) in ended {
             // Not above: a walk through an output is no work to do while everybody waits for the list.
-            let measured = super::folders::measure(&gone.output);
+            let measured = measure(&self.folders.job(gone.job.tenant, &id));
             let before = self.state.usage_of_job(&id)?;
             gone.used.output_bytes = measured.bytes.saturating_sub(before.output_bytes);
             let again = self.settle(&gone, is_closing)?;
@@ -414,6 +460,10 @@ impl Turn {
             self.state.add_usage(job.tenant, &job.id, *used)?;
             return Ok(false);
         }
+        if let (true, Some(INTERRUPTED)) = (gone.is_yielding, end.code) {
+            self.state.wait_again(job.tenant, &job.id, *used)?;
+            return Ok(false);
+        }
         let plain = |text: &str| without_folders(text.trim(), placed, &self.folders.of(job.tenant));
         // The command's own codes: it ended in words.
         if let Some(1 | 2) = end.code {
@@ -442,6 +492,13 @@ impl Turn {
     ) -> Result<(), HostError> {
         Ok(self.state.end(job.tenant, &job.id, Ended { status, record, error, used })?)
     }
+}
+
+/// Those who wait, as it is decided whose turn it is.
+fn who(waiting: &[Candidate]) -> Vec<Waiting<'_>> {
+    let one = |one: &'_ Candidate| (one.tenant.id, one.tenant.weight, one.instances, one.job.instances);
+    let each = waiting.iter().map(|candidate| (one(candidate), candidate.job.id.as_str()));
+    each.map(|((tenant, weight, running, wants), job)| Waiting { tenant, weight, running, wants, job }).collect()
 }
 
 /// What `job.json` says, if there is one.

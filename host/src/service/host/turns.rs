@@ -12,9 +12,30 @@ pub(super) struct Waiting<'a> {
     pub(super) weight: u32,
     /// Instances of its jobs that run.
     pub(super) running: u64,
+    /// Instances that the job asks for.
+    pub(super) wants: u64,
     /// The job, whose name sorts by time.
     pub(super) job: &'a str,
 }
+
+/// A job that runs, for whether it makes room for another tenant's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holder {
+    pub(super) tenant: i64,
+    /// Above 0.
+    pub(super) weight: u32,
+    /// Instances of all jobs of its tenant that run.
+    pub(super) running: u64,
+    /// Instance-seconds of these that [`Turns::used`] was not told of yet.
+    pub(super) since: f64,
+    /// How long it took until it scored, and how long it has scored since, in seconds; none if it has committed nothing.
+    pub(super) scored: Option<(f64, f64)>,
+}
+
+/// Seconds that a job scores at least before it makes room: where that shares the host better, and where it only changes
+/// who waits. And how often the time that it took to begin, which is lost when it goes on later.
+const BETTER: (f64, f64) = (0.5, 2.0);
+const SWAPPED: (f64, f64) = (1.0, 4.0);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -49,6 +70,28 @@ impl Turns {
         Some(next)
     }
 
+    /// Which of these jobs makes room for one that waits: one of the tenant that has most for its weight, if it has more
+    /// than the other will have, or as much and has used more.
+    pub(super) fn yields(&self, waiting: &Waiting<'_>, holders: &[Holder]) -> Option<usize> {
+        #[expect(clippy::cast_precision_loss, reason = "a proportion")]
+        let load = |instances: u64, weight: u32| instances as f64 / f64::from(weight.max(1));
+        let of = |tenant: i64| self.used.get(&tenant).copied().unwrap_or(self.level);
+        let used = |one: &Holder| of(one.tenant) + one.since / f64::from(one.weight.max(1));
+        let then = load(waiting.running + waiting.wants, waiting.weight);
+        let may = |one: &Holder| {
+            let now = load(one.running, one.weight);
+            let (least, times) = if then < now { BETTER } else { SWAPPED };
+            let is_due = one.scored.is_some_and(|(start, scored)| scored >= least.max(times * start));
+            let is_fair = then < now || (then <= now && used(one) - of(waiting.tenant) >= SWAPPED.0);
+            one.tenant != waiting.tenant && is_due && is_fair
+        };
+        let most = |&a: &usize, &b: &usize| {
+            let (a, b) = (&holders[a], &holders[b]);
+            load(a.running, a.weight).total_cmp(&load(b.running, b.weight)).then(used(a).total_cmp(&used(b)))
+        };
+        (0..holders.len()).filter(|&at| may(&holders[at])).max_by(most)
+    }
+
     /// Jobs of the tenant ran for so long, each times its instances.
     pub(super) fn used(&mut self, tenant: i64, weight: u32, instance_seconds: f64) {
         *self.used.entry(tenant).or_insert(self.level) += instance_seconds / f64::from(weight.max(1));
@@ -62,7 +105,7 @@ mod tests {
     const SECOND: f64 = 1.0;
 
     fn waiting(tenant: i64, weight: u32, job: &str) -> Waiting<'_> {
-        Waiting { tenant, weight, running: 0, job }
+        Waiting { tenant, weight, running: 0, wants: 1, job }
     }
 
     #[test]
@@ -114,5 +157,99 @@ mod tests {
         let running = |one: Waiting<'static>, running| Waiting { running, ..one };
         let all = [running(waiting(1, 1, "a"), 1), running(waiting(2, 4, "b"), 3), running(waiting(3, 1, "c"), 2)];
         assert_eq!(turns.choose(&all), Some(1));
+    }
+
+    fn holder(tenant: i64, running: u64, scored: f64) -> Holder {
+        Holder { tenant, weight: 1, running, since: scored, scored: Some((0.1, scored)) }
+    }
+
+    #[test]
+    fn room_is_made_by_whoever_has_more_than_their_share() {
+        let turns = Turns::default();
+        let one = waiting(2, 1, "b");
+        let yields = |holders: &[Holder]| turns.yields(&one, holders);
+        // Of two places, one.
+        assert_eq!(yields(&[holder(1, 2, 0.6), holder(1, 2, 0.6)]), Some(1));
+        assert_eq!(yields(&[holder(1, 2, 0.4), holder(1, 2, 0.6)]), Some(1), "the first has hardly begun");
+        // Each has one; and its own do not make room.
+        assert_eq!(yields(&[holder(1, 1, 0.9), holder(2, 1, 9.0)]), None);
+        // The only place is taken in turns, of a second and more.
+        assert_eq!((yields(&[holder(1, 1, 0.9)]), yields(&[holder(1, 1, 1.1)])), (None, Some(0)));
+        // What takes long to begin stays longer, and what has committed nothing stays.
+        let slow = Holder { scored: Some((10.0, 30.0)), ..holder(1, 1, 30.0) };
+        assert_eq!(yields(&[slow]), None);
+        assert_eq!(yields(&[Holder { scored: Some((10.0, 41.0)), ..slow }]), Some(0));
+        assert_eq!(yields(&[Holder { scored: None, ..slow }]), None);
+        // By weight: three of four places are a fair share of three quarters.
+        let heavy = Holder { weight: 3, ..holder(1, 3, 9.0) };
+        assert_eq!(turns.yields(&Waiting { running: 1, ..one }, &[heavy, heavy, heavy, holder(2, 1, 9.0)]), None);
+    }
+
+    /// One tenant with a hundred jobs and one with one, on a host that shares its processors between the jobs that run:
+    /// by steps of a hundredth of a second.
+    #[test]
+    fn a_hundred_jobs_delay_one_by_no_more_than_its_fair_share_and_a_fifth() {
+        const STEP: f64 = 0.01;
+        for places in [1, 2, 4] {
+            for arrives in 0..40 {
+                // Seconds that a job takes where it is alone; nothing here depends on more.
+                let length = 3.0;
+                let mut turns = Turns::default();
+                // Who, what is left of its work, how long it has run.
+                let mut running: Vec<(i64, f64, f64)> = Vec::new();
+                let mut waiting_of = [vec![length; 100], Vec::new()];
+                let (mut now, arrival) = (0.0, 7.0 + f64::from(arrives) * 0.15);
+                let mut is_there = false;
+                let done = loop {
+                    if !is_there && now >= arrival {
+                        waiting_of[1].push(length);
+                        is_there = true;
+                    }
+                    let held = |tenant: i64, running: &[(i64, f64, f64)]| {
+                        running.iter().filter(|r| r.0 == tenant).count() as u64
+                    };
+                    let who = |running: &[(i64, f64, f64)], waiting_of: &[Vec<f64>; 2]| -> Vec<Waiting<'static>> {
+                        let those = (0..2).filter(|&t| !waiting_of[t].is_empty());
+                        let those = those.map(|t| i64::try_from(t).unwrap());
+                        those
+                            .map(|t| Waiting { running: held(t, running), ..waiting(t, 1, ["a", "b"][t as usize]) })
+                            .collect()
+                    };
+                    while running.len() < places {
+                        let all = who(&running, &waiting_of);
+                        let Some(next) = turns.choose(&all) else { break };
+                        let work = waiting_of[all[next].tenant as usize].remove(0);
+                        running.push((all[next].tenant, work, 0.0));
+                    }
+                    let all = who(&running, &waiting_of);
+                    if let Some(next) = turns.choose(&all) {
+                        let since = |t: i64| running.iter().filter(|r| r.0 == t).map(|r| r.2).sum();
+                        let holders: Vec<Holder> = running
+                            .iter()
+                            .map(|r| Holder { running: held(r.0, &running), since: since(r.0), ..holder(r.0, 1, r.2) })
+                            .collect();
+                        if let Some(at) = turns.yields(&all[next], &holders) {
+                            let (tenant, left, ran) = running.remove(at);
+                            turns.used(tenant, 1, ran);
+                            // What it takes to begin again.
+                            waiting_of[tenant as usize].insert(0, left + 0.1);
+                        }
+                    }
+                    let speed = 1.0 / running.len().max(1) as f64;
+                    now += STEP;
+                    running.iter_mut().for_each(|r| (r.1, r.2) = (r.1 - STEP * speed, r.2 + STEP));
+                    let ended: Vec<_> = running.iter().copied().filter(|r| r.1 <= 0.0).collect();
+                    running.retain(|r| r.1 > 0.0);
+                    ended.iter().for_each(|r| turns.used(r.0, 1, r.2));
+                    if ended.iter().any(|r| r.0 == 1) {
+                        break now;
+                    }
+                };
+                // With two tenants on the host, half of it is a fair share; of more places, a tenant's one job has one.
+                let fair = length * (places as f64).max(2.0);
+                let ratio = (done - arrival) / fair;
+                assert!(ratio <= 1.2, "{places} places, arrived at {arrival}: {ratio}");
+            }
+        }
     }
 }

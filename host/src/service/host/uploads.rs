@@ -158,7 +158,12 @@ impl Host {
         {
             // No file is put in its place beside this.
             let _sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
-            File::create(folder.join(FINISHED)).map_err(&failed)?;
+            if File::create_new(folder.join(FINISHED)).is_ok() {
+                self.folders.replace(caller.tenant.id, 0, ENTRY);
+            } else {
+                // It was finished before, or cannot be.
+                File::open(folder.join(FINISHED)).map_err(&failed)?;
+            }
         }
         // Again, too, where it was finished before: perhaps nobody lived to see that on the disk.
         self.folders.sync(&folder).map_err(&failed)?;
