@@ -1,5 +1,6 @@
-//! How a host that stays bears load: 200 callers at once post 1,000 jobs, while jobs run; then a page
-//! of the list is asked for. Prints medians and the slowest hundredth, in milliseconds.
+//! How a host that stays bears load: 200 callers at once post 1,000 jobs, while jobs run; then a page of the list is
+//! asked for, and again of ten thousand jobs. Prints medians and the slowest hundredth, in milliseconds. And how it is
+//! shared: what a tenant's one job takes while another tenant has a hundred, as a ratio of its fair share.
 //!
 //! `cargo bench --bench serve`
 
@@ -17,8 +18,21 @@ const JOBS: usize = 1_000;
 
 struct Server {
     child: Child,
+    caller: Caller,
+}
+
+/// What a caller with one token sees.
+struct Caller {
     url: String,
     token: String,
+}
+
+impl std::ops::Deref for Server {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
 }
 
 impl Drop for Server {
@@ -29,10 +43,10 @@ impl Drop for Server {
     }
 }
 
-fn start(data: &std::path::Path) -> (Server, Duration) {
+fn start(data: &std::path::Path, jobs: &str) -> (Server, Duration) {
     let began = Instant::now();
     let mut command = Command::new(env!("CARGO_BIN_EXE_scorehost"));
-    command.args(["serve", "--listen", "127.0.0.1:0", "--jobs", "1", "--data"]).arg(data);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--jobs", jobs, "--data"]).arg(data);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (mut token, mut said) = (String::new(), BufReader::new(child.stderr.take().unwrap()));
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut token).unwrap();
@@ -45,10 +59,10 @@ fn start(data: &std::path::Path) -> (Server, Duration) {
     };
     let took = began.elapsed();
     std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
-    (Server { child, url, token: token.trim().to_owned() }, took)
+    (Server { child, caller: Caller { url, token: token.trim().to_owned() } }, took)
 }
 
-impl Server {
+impl Caller {
     fn ask(&self, http: &ureq::Agent, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
         let request = request.header("authorization", format!("Bearer {}", self.token));
@@ -61,11 +75,63 @@ impl Server {
         (answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
+    fn done(&self, http: &ureq::Agent, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let (status, answer) = self.ask(http, method, path, body);
+        assert!(status < 300, "{method} {path}: {status} {answer}");
+        answer
+    }
+
+    /// Makes the endpoint `shapes` with the demo's model.
+    fn deploy(&self, http: &ureq::Agent) {
+        self.done(http, "POST", "/v1/endpoints", Some(&json!({"name": "shapes"})));
+        let upload = self.done(http, "POST", "/v1/uploads", None)["id"].as_str().unwrap().to_owned();
+        let yaml = b"name: shapes\nmodel: model\nsettings:\n  device: cpu\n  mini_batch_size: 8\n";
+        self.put(http, &upload, "deployment.yml", yaml);
+        let model = std::fs::read(demo().join("model/resnet14v2-shapes.onnx")).unwrap();
+        self.put(http, &upload, "model/shapes.onnx", &model);
+        self.done(http, "POST", &format!("/v1/uploads/{upload}/finish"), None);
+        let body = json!({"upload": upload, "set_default": true});
+        self.done(http, "POST", "/v1/endpoints/shapes/deployments", Some(&body));
+    }
+
+    /// The first so many of the demo's pictures, each so many times, as an upload.
+    fn pictures(&self, http: &ureq::Agent, files: usize, times: usize) -> String {
+        let input = self.done(http, "POST", "/v1/uploads", None)["id"].as_str().unwrap().to_owned();
+        for entry in std::fs::read_dir(demo().join("pictures")).unwrap().take(files) {
+            let entry = entry.unwrap();
+            let (name, bytes) = (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap());
+            (0..times).for_each(|i| self.put(http, &input, &format!("{i}-{name}"), &bytes));
+        }
+        self.done(http, "POST", &format!("/v1/uploads/{input}/finish"), None);
+        input
+    }
+
+    fn post(&self, http: &ureq::Agent, upload: &str) -> String {
+        let job = self.done(http, "POST", "/v1/endpoints/shapes/jobs", Some(&json!({"input": {"upload": upload}})));
+        job["name"].as_str().unwrap().to_owned()
+    }
+
+    /// Posts a job, and waits until it is complete.
+    fn score(&self, http: &ureq::Agent, upload: &str) -> Duration {
+        let began = Instant::now();
+        let name = self.post(http, upload);
+        loop {
+            let job = self.done(http, "GET", &format!("/v1/jobs/{name}"), None);
+            match job["status"].as_str().unwrap() {
+                "Completed" => return began.elapsed(),
+                "Queued" | "Running" => std::thread::sleep(Duration::from_millis(10)),
+                _ => panic!("{job}"),
+            }
+        }
+    }
+
     fn put(&self, http: &ureq::Agent, upload: &str, path: &str, bytes: &[u8]) {
         let url = format!("{}/v1/uploads/{upload}/files/{path}", self.url);
         http.put(url).header("authorization", format!("Bearer {}", self.token)).send(bytes).unwrap();
     }
+}
 
+impl Server {
     fn resident_kib(&self) -> u64 {
         let facts = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = facts.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
@@ -84,9 +150,62 @@ fn told(what: &str, mut times: Vec<Duration>) {
     println!("{what:<44} {:>8.1} ms median {:>8.1} ms p99   of {}", at(50), at(99), times.len());
 }
 
-fn main() {
+fn demo() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("demo")
+}
+
+/// How long one tenant's job takes while another has a hundred of the same, beside its fair share: with one place, or
+/// with two of a machine that they share, half of the machine, so twice the time that it takes alone.
+fn fairness(places: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let (server, ready) = start(&folder.path().join("data"));
+    let (server, _) = start(&folder.path().join("data"), places);
+    let http = agent();
+    let tenant = |name: &str| {
+        server.done(&http, "POST", "/v1/tenants", Some(&json!({ "name": name })));
+        let body = json!({"name": "all", "tenant": name, "scopes": ["read", "invoke", "write"]});
+        let token = server.done(&http, "POST", "/v1/tokens", Some(&body))["token"].as_str().unwrap().to_owned();
+        Caller { url: server.url.clone(), token }
+    };
+    let [many, one] = ["many", "one"].map(tenant);
+    let uploads = [&many, &one].map(|who| {
+        who.deploy(&http);
+        who.pictures(&http, 40, 12)
+    });
+    one.score(&http, &uploads[1]);
+    let mut alone: Vec<Duration> = (0..3).map(|_| one.score(&http, &uploads[1])).collect();
+    alone.sort();
+    let names: Vec<String> = (0..100).map(|_| many.post(&http, &uploads[0])).collect();
+    let running = || many.done(&http, "GET", "/v1/jobs?status=Running", None)["items"].as_array().unwrap().len();
+    let (mut ratios, random) = (Vec::new(), Instant::now());
+    for _ in 0..7 {
+        while running() < places.parse().unwrap() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Somewhere in the middle of the others' jobs.
+        std::thread::sleep(Duration::from_millis(300 + u64::from(random.elapsed().subsec_millis()) % 1500));
+        ratios.push(one.score(&http, &uploads[1]).as_secs_f64() / (2.0 * alone[1].as_secs_f64()));
+    }
+    let waiting = many.done(&http, "GET", &format!("/v1/jobs/{}", names[99]), None)["status"].clone();
+    assert_eq!(waiting, "Queued", "the hundred jobs were too few to say anything");
+    ratios.sort_by(f64::total_cmp);
+    let shown: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
+    println!(
+        "{:<44} {:>8.2} s alone; beside 100 others, of its fair share: median {:.2}, most {:.2} ({})",
+        format!("one job, --jobs {places}"),
+        alone[1].as_secs_f64(),
+        ratios[3],
+        ratios[6],
+        shown.join(" ")
+    );
+}
+
+fn main() {
+    if std::env::args().any(|argument| argument == "fairness") {
+        ["1", "2"].into_iter().for_each(fairness);
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (server, ready) = start(&folder.path().join("data"), "1");
     println!(
         "{:<44} {:>8.1} ms, {} KiB resident",
         "from start to ready",
@@ -94,26 +213,9 @@ fn main() {
         server.resident_kib()
     );
     let http = agent();
-    let done = |method: &str, path: &str, body: Option<&Value>| {
-        let (status, answer) = server.ask(&http, method, path, body);
-        assert!(status < 300, "{method} {path}: {status} {answer}");
-        answer
-    };
-    let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("demo");
-    done("POST", "/v1/endpoints", Some(&json!({"name": "shapes"})));
-    let upload = done("POST", "/v1/uploads", None)["id"].as_str().unwrap().to_owned();
-    server.put(&http, &upload, "deployment.yml", b"name: shapes\nmodel: model\nsettings:\n  device: cpu\n");
-    let model = std::fs::read(demo.join("model/resnet14v2-shapes.onnx")).unwrap();
-    server.put(&http, &upload, "model/shapes.onnx", &model);
-    done("POST", &format!("/v1/uploads/{upload}/finish"), None);
-    done("POST", "/v1/endpoints/shapes/deployments", Some(&json!({"upload": upload, "set_default": true})));
-    let input = done("POST", "/v1/uploads", None)["id"].as_str().unwrap().to_owned();
-    for entry in std::fs::read_dir(demo.join("pictures")).unwrap().take(4) {
-        let entry = entry.unwrap();
-        let bytes = std::fs::read(entry.path()).unwrap();
-        server.put(&http, &input, entry.file_name().to_str().unwrap(), &bytes);
-    }
-    done("POST", &format!("/v1/uploads/{input}/finish"), None);
+    let done = |method: &str, path: &str, body: Option<&Value>| server.done(&http, method, path, body);
+    server.deploy(&http);
+    let input = server.pictures(&http, 4, 1);
 
     // Tenants may have 1,000 jobs waiting; some of these run meanwhile, so none is refused.
     let body = json!({"input": {"upload": input}});
@@ -156,4 +258,23 @@ fn main() {
         began.elapsed()
     };
     told("a page of 200 jobs", (0..50).map(|_| list("/v1/jobs?limit=200")).collect());
+
+    // Ten thousand of them, most of which have ended.
+    done("PATCH", "/v1/tenants/default", Some(&json!({"quotas": {"queued": 20_000}})));
+    let mut names = Vec::new();
+    let began = Instant::now();
+    while names.len() < 9_000 {
+        names.push(server.post(&http, &input));
+    }
+    let each = began.elapsed().as_secs_f64() * 1e3 / 9_000.0;
+    println!("{:<44} {each:>8.2} ms each, one caller", "9,000 more jobs");
+    for (what, path) in [
+        ("a page of 200 of 10,000 jobs", "/v1/jobs?limit=200".to_owned()),
+        ("the same from the middle", format!("/v1/jobs?limit=200&before={}", names[4_500])),
+        ("the same of one endpoint that wait", "/v1/jobs?limit=200&endpoint=shapes&status=Queued".to_owned()),
+    ] {
+        told(what, (0..50).map(|_| list(&path)).collect());
+    }
+    drop(server);
+    ["1", "2"].into_iter().for_each(fairness);
 }
