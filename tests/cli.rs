@@ -108,7 +108,7 @@ fn refusals_are_what_they_were() {
         "build nowhere",
         "build unknown-key.yml",
         "job list",
-        "job list --url https://127.0.0.1",
+        "job list --url ftp://127.0.0.1",
         "job show -n ",
         "endpoint create",
         "endpoint create -f unknown-key.yml --url http://127.0.0.1:9",

@@ -27,3 +27,4 @@ mod scale;
 mod service;
 mod structure;
 mod tables;
+mod tls;

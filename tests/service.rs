@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::support::{Place, demo, root, scorehost, scripts};
+use crate::support::{Place, demo, http, root, scorehost, scripts};
 
 /// A served data folder; the process is killed when this is dropped.
-struct Server {
-    child: Child,
-    caller: Caller,
+pub(crate) struct Server {
+    pub(crate) child: Child,
+    pub(crate) caller: Caller,
 }
 
 /// What a caller with one token sees.
-struct Caller {
-    url: String,
-    token: String,
-    http: ureq::Agent,
+pub(crate) struct Caller {
+    pub(crate) url: String,
+    pub(crate) token: String,
+    pub(crate) http: reqwest::blocking::Client,
 }
 
 impl std::ops::Deref for Server {
@@ -33,7 +33,7 @@ impl std::ops::Deref for Server {
 
 impl Server {
     /// Starts on a folder; the token is that of its first start.
-    fn start(data: &Path, token: Option<&str>, more: &[&str]) -> Self {
+    pub(crate) fn start(data: &Path, token: Option<&str>, more: &[&str]) -> Self {
         let mut command = scorehost();
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(more);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -56,8 +56,7 @@ impl Server {
             BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
             line.trim().to_owned()
         });
-        let http = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        Self { child, caller: Caller { url: url.expect(&words), token, http } }
+        Self { child, caller: Caller { url: url.expect(&words), token, http: http() } }
     }
 
     fn kill(&mut self) {
@@ -73,7 +72,7 @@ impl Caller {
     }
 
     /// A request with JSON, or none; the status and the JSON of the answer.
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    pub(crate) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         self.ask_as(&self.token, method, path, body, &[])
     }
 
@@ -85,24 +84,21 @@ impl Caller {
         body: Option<&Value>,
         headers: &[(&str, &str)],
     ) -> (u16, Value) {
-        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
-        request = request.header("authorization", format!("Bearer {token}"));
+        let mut request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.url)).bearer_auth(token);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut answer = match body {
-            Some(body) => {
-                let request = request.header("content-type", "application/json").body(body.to_string()).unwrap();
-                self.http.run(request).unwrap()
-            }
-            None => self.http.run(request.body(()).unwrap()).unwrap(),
-        };
-        let text = answer.body_mut().read_to_string().unwrap();
-        (answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let answer = request.send().unwrap();
+        let status = answer.status().as_u16();
+        let text = answer.text().unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
     #[track_caller]
-    fn done(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+    pub(crate) fn done(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let (status, answer) = self.ask(method, path, body);
         assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
         answer
@@ -113,8 +109,7 @@ impl Caller {
         let id = self.done("POST", "/v1/uploads", None)["id"].as_str().unwrap().to_owned();
         for (path, bytes) in files {
             let url = format!("{}/v1/uploads/{id}/files/{path}", self.url);
-            let sent =
-                self.http.put(url).header("authorization", format!("Bearer {}", self.token)).send(bytes.as_slice());
+            let sent = self.http.put(url).bearer_auth(&self.token).body(bytes.clone()).send();
             assert_eq!(sent.unwrap().status(), 204, "{path}");
         }
         self.done("POST", &format!("/v1/uploads/{id}/finish"), None);
@@ -163,9 +158,9 @@ impl Caller {
 
     fn output(&self, job: &str, file: &str) -> Vec<u8> {
         let url = format!("{}/v1/jobs/{job}/outputs/{file}", self.url);
-        let mut answer = self.http.get(url).header("authorization", format!("Bearer {}", self.token)).call().unwrap();
+        let answer = self.http.get(url).bearer_auth(&self.token).send().unwrap();
         assert_eq!(answer.status(), 200);
-        answer.body_mut().read_to_vec().unwrap()
+        answer.bytes().unwrap().into()
     }
 }
 
@@ -602,14 +597,7 @@ fn a_tenant_keeps_no_more_than_its_storage() {
     let id = theirs.done("POST", "/v1/uploads", None)["id"].as_str().unwrap().to_owned();
     let put = |path: &str, size: usize| {
         let url = format!("{}/v1/uploads/{id}/files/{path}", theirs.url);
-        theirs
-            .http
-            .put(url)
-            .header("authorization", format!("Bearer {token}"))
-            .send(vec![0u8; size])
-            .unwrap()
-            .status()
-            .as_u16()
+        theirs.http.put(url).bearer_auth(&token).body(vec![0u8; size]).send().unwrap().status().as_u16()
     };
     // The same file again takes the place of the first.
     for _ in 0..5 {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// Each module with the modules that it may name.
-const MAY_NAME: [(&str, &[&str]); 20] = [
-    ("api", &["service", "state", "fault"]),
+const MAY_NAME: [(&str, &[&str]); 21] = [
+    ("api", &["service", "state", "tls", "fault"]),
     (
         "cli",
         &[
@@ -26,6 +26,7 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
             "confine",
             "fault",
             "vision",
+            "tls",
         ],
     ),
     (
@@ -64,6 +65,7 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
     ("child", &["confine"]),
     ("confine", &["fault"]),
     ("fault", &[]),
+    ("tls", &[]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -147,12 +149,13 @@ fn outside_crates_live_in_one_module_each() {
         ("rten", "infer/cpu"),
         ("ort", "infer/onnxruntime"),
         ("clap", "cli/"),
-        ("ureq", "cli/remote/"),
+        ("reqwest", "cli/remote/"),
+        ("rustls", "tls"),
+        ("tokio_rustls", "tls"),
         ("landlock", "confine/"),
         ("seccompiler", "confine/"),
         ("axum", "api/"),
         ("rusqlite", "state/"),
-        ("ureq", "cli/remote/"),
     ];
     let src = root().join("host/src");
     let mut files = Vec::new();

@@ -25,7 +25,7 @@
 //! and [`builtin`] scores where there is no script; [`deployment`], [`vision`], [`infer`], [`output`], [`store`] and
 //! [`project`], which makes and builds script projects, are leaves that never name each other; [`table`] has the formats
 //! that scripts and the output share; [`child`] does a stranger's work in another process; [`tensor`], [`row`] and [`fault`]
-//! are the words of all. Dependencies point
+//! are the words of all; [`tls`] encrypts what goes over a wire. Dependencies point
 //! downwards only.
 
 pub mod api;
@@ -53,3 +53,4 @@ pub mod confine;
 pub mod fault;
 pub mod row;
 pub mod tensor;
+pub mod tls;

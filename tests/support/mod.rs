@@ -320,3 +320,10 @@ pub(crate) fn scored(text: &str) -> Vec<Scored> {
     };
     reader.records().map(|r| row(r.unwrap())).collect()
 }
+
+/// An HTTP client of plain connections, which waits as long as it takes.
+pub(crate) fn http() -> reqwest::blocking::Client {
+    scorehost::tls::install();
+    let http = reqwest::blocking::Client::builder().no_proxy().tls_certs_only([]).timeout(None);
+    http.redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}

@@ -1,4 +1,4 @@
-//! The port: connections, their limits, and the end.
+//! The port: connections, encrypted or not, their limits, and the end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,16 +8,24 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::router;
+use crate::fault;
 use crate::service::host::Host;
+use crate::tls::{Identity, TlsStream};
 
 /// Connections at once; the next ones wait to be accepted.
 const MOST_CONNECTIONS: usize = 1024;
 /// How long a caller may take for a request's first lines.
 const HEADERS: Duration = Duration::from_secs(10);
+/// How long a caller may take to agree on keys.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// What a TLS connection begins with: a record of a handshake.
+const TLS_RECORD: u8 = 0x16;
+/// What a caller is told that speaks plain HTTP where TLS is spoken.
+const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: 33\r\n\r\nthis port speaks https, not http\n";
 /// How long those who are being answered are waited for at the end.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// After an error in accepting, such as too many open files.
@@ -45,20 +53,21 @@ pub struct Server {
     runtime: tokio::runtime::Runtime,
     listener: TcpListener,
     address: SocketAddr,
+    identity: Option<Arc<Identity>>,
 }
 
 impl Server {
-    /// Opens the port; 0 is any that is free.
+    /// Opens the port; 0 is any that is free. With an identity it speaks TLS, and nothing else.
     ///
     /// # Errors
     /// If it cannot be had.
-    pub fn bind(address: SocketAddr) -> Result<Self, ServeError> {
+    pub fn bind(address: SocketAddr, identity: Option<Identity>) -> Result<Self, ServeError> {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(2).enable_all().thread_name("api").build().map_err(ServeError::Threads)?;
         let listening = |source| ServeError::Listen { address, source };
         let listener = runtime.block_on(TcpListener::bind(address)).map_err(listening)?;
         let address = listener.local_addr().map_err(listening)?;
-        Ok(Self { runtime, listener, address })
+        Ok(Self { runtime, listener, address, identity: identity.map(Arc::new) })
     }
 
     /// Where it listens.
@@ -68,14 +77,14 @@ impl Server {
 
     /// Serves until this process is told to end.
     pub fn serve(self, host: &Arc<Host>) {
-        let Self { runtime, listener, .. } = self;
-        runtime.block_on(serve(listener, Arc::clone(host)));
+        let Self { runtime, listener, identity, .. } = self;
+        runtime.block_on(serve(listener, identity, Arc::clone(host)));
         // What still reads a slow caller's body is left.
         runtime.shutdown_timeout(Duration::from_millis(100));
     }
 }
 
-async fn serve(listener: TcpListener, host: Arc<Host>) {
+async fn serve(listener: TcpListener, identity: Option<Arc<Identity>>, host: Arc<Host>) {
     let service = TowerToHyperService::new(router(host));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS).max_headers(100);
@@ -96,15 +105,43 @@ async fn serve(listener: TcpListener, host: Arc<Host>) {
         };
         // Answers are small and should not wait for more to come.
         let _ = stream.set_nodelay(true);
-        let connection = ends.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
+        let (http, service, end, identity) = (http.clone(), service.clone(), ends.watcher(), identity.clone());
         tokio::spawn(async move {
             // What a caller does to a connection is theirs.
-            let _ = connection.await;
+            if let Some(identity) = identity {
+                if let Some(stream) = encrypted(stream, &identity).await {
+                    let _ = end.watch(http.serve_connection(TokioIo::new(stream), service)).await;
+                }
+            } else {
+                let _ = end.watch(http.serve_connection(TokioIo::new(stream), service)).await;
+            }
             drop(place);
         });
     }
     drop(listener);
     let _ = tokio::time::timeout(GOODBYE, ends.shutdown()).await;
+}
+
+/// Agrees on keys with a caller; none with one that is too slow, or speaks something else.
+async fn encrypted(stream: TcpStream, identity: &Identity) -> Option<TlsStream<TcpStream>> {
+    let (acceptor, changed) = identity.acceptor();
+    if let Some(Err(error)) = changed {
+        eprintln!("error: the certificate stays as it was: {}", fault::chain(&error));
+    }
+    let agreed = async {
+        let mut first = [0];
+        if stream.peek(&mut first).await.ok()? == 1 && first[0].is_ascii_uppercase() {
+            // What is not read would let the system reset the connection before the answer is seen.
+            let _ = stream.try_read(&mut [0; 4096]);
+            let _ = stream.try_write(PLAIN);
+            return None;
+        }
+        if first[0] != TLS_RECORD {
+            return None;
+        }
+        acceptor.accept(stream).await.ok()
+    };
+    tokio::time::timeout(HANDSHAKE, agreed).await.ok().flatten()
 }
 
 /// Waits for Ctrl-C, or what service managers send.

@@ -32,6 +32,7 @@ use scorehost::script::Compiler;
 use scorehost::script::compile;
 use scorehost::service::ServiceError;
 use scorehost::service::host::HostError;
+use scorehost::tls::TlsError;
 
 use remote::RemoteError;
 
@@ -195,6 +196,14 @@ impl From<DeviceName> for Device {
     }
 }
 
+/// What was typed does not go together.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct WrongUse {
+    text: String,
+    hint: &'static str,
+}
+
 /// Exit codes, as the contract has them.
 const COMPLETED: u8 = 0;
 const FAILED: u8 = 1;
@@ -238,6 +247,7 @@ fn print_error(error: &anyhow::Error) {
     let (text, cures) = chain.split_once("\nhint: ").map_or((chain.as_str(), None), |(t, c)| (t, Some(c)));
     let hint = error.downcast_ref::<ServiceError>().and_then(ServiceError::hint);
     let hint = hint.or_else(|| error.downcast_ref::<RemoteError>().and_then(RemoteError::hint));
+    let hint = hint.or_else(|| error.downcast_ref::<WrongUse>().map(|error| error.hint.to_owned()));
     let mut stderr = std::io::stderr().lock();
     // With stderr gone there is nobody to tell.
     let _ = writeln!(stderr, "error: {text}");
@@ -250,6 +260,8 @@ fn print_error(error: &anyhow::Error) {
 fn exit_code(error: &anyhow::Error) -> u8 {
     let fault = error.downcast_ref::<ServiceError>().map(ServiceError::fault);
     let fault = fault.or_else(|| error.downcast_ref::<HostError>().map(HostError::fault));
+    let fault = fault.or_else(|| error.downcast_ref::<TlsError>().map(|_| Fault::Caller));
+    let fault = fault.or_else(|| error.downcast_ref::<WrongUse>().map(|_| Fault::Caller));
     match fault.or_else(|| error.downcast_ref::<RemoteError>().map(RemoteError::fault)) {
         Some(Fault::Caller) => WRONG_USE,
         Some(_) | None => FAILED,
