@@ -21,6 +21,7 @@ mod misbehaviour;
 mod models;
 mod nn;
 mod numbers;
+mod observe;
 mod output;
 mod readme;
 mod scale;

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};
@@ -14,6 +15,8 @@ use crate::support::{Place, demo, http, root, scorehost, scripts};
 pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) caller: Caller,
+    /// What it said on stderr so far.
+    pub(crate) log: Arc<Mutex<String>>,
 }
 
 /// What a caller with one token sees.
@@ -50,13 +53,19 @@ impl Server {
             }
         }
         // What it says later must not fill the pipe.
-        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        let log = Arc::new(Mutex::new(words.clone()));
+        let later = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in said.lines().map_while(Result::ok) {
+                later.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
         let token = token.map(str::to_owned).unwrap_or_else(|| {
             let mut line = String::new();
             BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
             line.trim().to_owned()
         });
-        Self { child, caller: Caller { url: url.expect(&words), token, http: http() } }
+        Self { child, caller: Caller { url: url.expect(&words), token, http: http() }, log }
     }
 
     fn kill(&mut self) {
@@ -76,7 +85,7 @@ impl Caller {
         self.ask_as(&self.token, method, path, body, &[])
     }
 
-    fn ask_as(
+    pub(crate) fn ask_as(
         &self,
         token: &str,
         method: &str,
@@ -105,7 +114,7 @@ impl Caller {
     }
 
     /// Sends files, and finishes the upload.
-    fn upload(&self, files: &[(&str, Vec<u8>)]) -> String {
+    pub(crate) fn upload(&self, files: &[(&str, Vec<u8>)]) -> String {
         let id = self.done("POST", "/v1/uploads", None)["id"].as_str().unwrap().to_owned();
         for (path, bytes) in files {
             let url = format!("{}/v1/uploads/{id}/files/{path}", self.url);
@@ -116,7 +125,7 @@ impl Caller {
         id
     }
 
-    fn upload_folder(&self, folder: &Path) -> String {
+    pub(crate) fn upload_folder(&self, folder: &Path) -> String {
         let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap())
@@ -127,24 +136,24 @@ impl Caller {
     }
 
     /// Makes the endpoint `shapes` with the deployment `shapes`, which answers by default.
-    fn deploy(&self, script: &str, settings: &str) -> Value {
+    pub(crate) fn deploy(&self, script: &str, settings: &str) -> Value {
         let _ = self.ask("POST", "/v1/endpoints", Some(&json!({"name": "shapes"})));
         let upload = self.upload(&bundle(script, settings));
         self.done("POST", "/v1/endpoints/shapes/deployments", Some(&json!({"upload": upload, "set_default": true})))
     }
 
-    fn submit(&self, input: &Value) -> String {
+    pub(crate) fn submit(&self, input: &Value) -> String {
         let job = self.done("POST", "/v1/endpoints/shapes/jobs", Some(&json!({"input": input})));
         job["name"].as_str().unwrap().to_owned()
     }
 
-    fn job(&self, name: &str) -> Value {
+    pub(crate) fn job(&self, name: &str) -> Value {
         self.done("GET", &format!("/v1/jobs/{name}"), None)
     }
 
     /// Waits for the job's end.
     #[track_caller]
-    fn ended(&self, name: &str) -> Value {
+    pub(crate) fn ended(&self, name: &str) -> Value {
         let began = Instant::now();
         loop {
             let job = self.job(name);
@@ -173,7 +182,7 @@ impl Drop for Server {
 }
 
 /// The files of a deployment of the demo's model.
-fn bundle(script: &str, settings: &str) -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn bundle(script: &str, settings: &str) -> Vec<(&'static str, Vec<u8>)> {
     let yaml = format!(
         "name: shapes\ncode_configuration:\n  code: src\n  scoring_script: script.wasm\nmodel: weights\nsettings:\n  device: cpu\n{settings}"
     );

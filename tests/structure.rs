@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// Each module with the modules that it may name.
-const MAY_NAME: [(&str, &[&str]); 21] = [
-    ("api", &["service", "state", "tls", "fault"]),
+const MAY_NAME: [(&str, &[&str]); 22] = [
+    ("api", &["service", "state", "observe", "tls", "fault"]),
     (
         "cli",
         &[
@@ -26,6 +26,7 @@ const MAY_NAME: [(&str, &[&str]); 21] = [
             "confine",
             "fault",
             "vision",
+            "observe",
             "tls",
         ],
     ),
@@ -41,6 +42,7 @@ const MAY_NAME: [(&str, &[&str]); 21] = [
             "store",
             "project",
             "state",
+            "observe",
             "vision",
             "tensor",
             "cache",
@@ -58,6 +60,7 @@ const MAY_NAME: [(&str, &[&str]); 21] = [
     ("state", &["fault"]),
     ("store", &["tensor", "row", "fault"]),
     ("project", &["cache", "fault"]),
+    ("observe", &[]),
     ("table", &["tensor", "row", "fault"]),
     ("tensor", &[]),
     ("row", &[]),
@@ -150,6 +153,8 @@ fn outside_crates_live_in_one_module_each() {
         ("ort", "infer/onnxruntime"),
         ("clap", "cli/"),
         ("reqwest", "cli/remote/"),
+        ("prometheus_client", "observe/"),
+        ("tracing_subscriber", "observe/"),
         ("rustls", "tls"),
         ("tokio_rustls", "tls"),
         ("landlock", "confine/"),

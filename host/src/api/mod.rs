@@ -3,11 +3,12 @@
 //! What goes in: HTTP from anybody. What comes out: what the verb says, as JSON, or a problem as RFC 9457 has it. Below
 //! `/v1` nothing is answered without a token, not even whether there is such a route.
 
+mod observed;
 mod problem;
 mod routes;
 mod server;
 
-pub use server::{ServeError, Server};
+pub use server::{Listening, ServeError, Server};
 
 use std::sync::Arc;
 
@@ -33,6 +34,9 @@ struct Shared {
 /// Callers that follow jobs at once; others still get in.
 const MOST_FOLLOWERS: usize = 256;
 
+/// What numbers are written in.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 impl Shared {
     /// Calls a verb where it may wait for the disk.
     async fn call<T: Send + 'static>(
@@ -47,9 +51,24 @@ impl Shared {
     }
 }
 
-/// Every route.
-fn router(host: Arc<Host>) -> Router {
+/// Every route for callers, and the operator's, which has an address of its own.
+fn routers(host: Arc<Host>) -> (Router, Router) {
     let shared = Shared { host, followers: Arc::new(Semaphore::new(MOST_FOLLOWERS)) };
+    let metrics = Router::new().route("/metrics", get(metrics)).with_state(shared.clone());
+    (router(shared), metrics)
+}
+
+/// Numbers of all tenants.
+async fn metrics(State(shared): State<Shared>) -> Result<impl IntoResponse, Problem> {
+    let following = MOST_FOLLOWERS - shared.followers.available_permits();
+    let text = shared.call(move |host| {
+        host.metrics().set_followers(following);
+        host.measure()
+    });
+    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text.await?))
+}
+
+fn router(shared: Shared) -> Router {
     let v1 = routes::v1()
         .fallback(|| async { Problem::no_route() })
         .method_not_allowed_fallback(|| async { Problem::no_method() })
@@ -60,6 +79,7 @@ fn router(host: Arc<Host>) -> Router {
         .nest("/v1", v1)
         .fallback(|| async { Problem::no_route() })
         .layer(from_fn(plain))
+        .layer(from_fn_with_state(shared.clone(), observed::observed))
         .with_state(shared)
 }
 
@@ -71,8 +91,11 @@ async fn recognised(State(shared): State<Shared>, mut request: Request, next: Ne
     let token = token.map(|(_, token)| token.trim().to_owned()).unwrap_or_default();
     match shared.call(move |host| host.recognise(&token)).await {
         Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
+            request.extensions_mut().insert(caller.clone());
+            let mut response = next.run(request).await;
+            // For those who count and log.
+            response.extensions_mut().insert(caller);
+            response
         }
         Err(problem) => problem.into_response(),
     }

@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::observed::request_id;
 use crate::fault::{self, Fault};
 use crate::service::host::HostError;
 use crate::state::StateError;
@@ -22,6 +23,8 @@ pub(super) struct Problem {
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
 }
 
 impl Problem {
@@ -31,7 +34,7 @@ impl Problem {
             None => (detail.to_owned(), None),
         };
         let title = status.canonical_reason().unwrap_or_default();
-        Self { kind: "about:blank", title, status: status.as_u16(), detail, hint }
+        Self { kind: "about:blank", title, status: status.as_u16(), detail, hint, request_id: None }
     }
 
     /// What failed is this host; why is in its log, and nobody else's business.
@@ -86,7 +89,7 @@ impl From<HostError> for Problem {
             HostError::State(StateError::Closed) => StatusCode::SERVICE_UNAVAILABLE,
             HostError::State(_) | HostError::Disk { .. } | HostError::Held => {
                 debug_assert_eq!(error.fault() == Fault::Caller, matches!(error, HostError::Held));
-                eprintln!("error: {}", fault::chain(&error));
+                tracing::error!(request = request_id(), error = fault::chain(&error), "the host failed");
                 return Self::host();
             }
         };
@@ -101,7 +104,8 @@ impl From<QueryRejection> for Problem {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
+        self.request_id = request_id();
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).expect("texts and numbers are JSON; this is a bug");
         let mut response = (status, body).into_response();

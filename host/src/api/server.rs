@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -11,7 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::router;
+use super::routers;
 use crate::fault;
 use crate::service::host::Host;
 use crate::tls::{Identity, TlsStream};
@@ -48,26 +49,41 @@ pub enum ServeError {
     Threads(#[source] std::io::Error),
 }
 
+/// Where to listen, and how.
+pub struct Listening {
+    /// Callers' address; port 0 is any that is free.
+    pub address: SocketAddr,
+    /// With it the port speaks TLS, and nothing else.
+    pub identity: Option<Identity>,
+    /// The operator's address, for numbers of all tenants: without tokens and without TLS.
+    pub metrics: Option<SocketAddr>,
+}
+
 /// A port that is open, and not served yet.
 pub struct Server {
     runtime: tokio::runtime::Runtime,
     listener: TcpListener,
     address: SocketAddr,
     identity: Option<Arc<Identity>>,
+    metrics: Option<TcpListener>,
 }
 
 impl Server {
-    /// Opens the port; 0 is any that is free. With an identity it speaks TLS, and nothing else.
+    /// Opens the ports.
     ///
     /// # Errors
-    /// If it cannot be had.
-    pub fn bind(address: SocketAddr, identity: Option<Identity>) -> Result<Self, ServeError> {
+    /// If one cannot be had.
+    pub fn bind(listening: Listening) -> Result<Self, ServeError> {
+        let Listening { address, identity, metrics } = listening;
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(2).enable_all().thread_name("api").build().map_err(ServeError::Threads)?;
-        let listening = |source| ServeError::Listen { address, source };
-        let listener = runtime.block_on(TcpListener::bind(address)).map_err(listening)?;
-        let address = listener.local_addr().map_err(listening)?;
-        Ok(Self { runtime, listener, address, identity: identity.map(Arc::new) })
+        let open = |address| {
+            runtime.block_on(TcpListener::bind(address)).map_err(|source| ServeError::Listen { address, source })
+        };
+        let listener = open(address)?;
+        let metrics = metrics.map(open).transpose()?;
+        let address = listener.local_addr().map_err(|source| ServeError::Listen { address, source })?;
+        Ok(Self { runtime, listener, address, identity: identity.map(Arc::new), metrics })
     }
 
     /// Where it listens.
@@ -75,17 +91,26 @@ impl Server {
         self.address
     }
 
+    /// Where the operator's numbers are.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.local_addr().ok()
+    }
+
     /// Serves until this process is told to end.
     pub fn serve(self, host: &Arc<Host>) {
-        let Self { runtime, listener, identity, .. } = self;
-        runtime.block_on(serve(listener, identity, Arc::clone(host)));
+        let Self { runtime, listener, identity, metrics, .. } = self;
+        let (router, numbers) = routers(Arc::clone(host));
+        if let Some(listener) = metrics {
+            runtime.spawn(serve(listener, None, numbers, Arc::clone(host)));
+        }
+        runtime.block_on(serve(listener, identity, router, Arc::clone(host)));
         // What still reads a slow caller's body is left.
         runtime.shutdown_timeout(Duration::from_millis(100));
     }
 }
 
-async fn serve(listener: TcpListener, identity: Option<Arc<Identity>>, host: Arc<Host>) {
-    let service = TowerToHyperService::new(router(host));
+async fn serve(listener: TcpListener, identity: Option<Arc<Identity>>, router: Router, host: Arc<Host>) {
+    let service = TowerToHyperService::new(router);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS).max_headers(100);
     let (places, ends) = (Arc::new(Semaphore::new(MOST_CONNECTIONS)), GracefulShutdown::new());
@@ -106,6 +131,7 @@ async fn serve(listener: TcpListener, identity: Option<Arc<Identity>>, host: Arc
         // Answers are small and should not wait for more to come.
         let _ = stream.set_nodelay(true);
         let (http, service, end, identity) = (http.clone(), service.clone(), ends.watcher(), identity.clone());
+        let open = Open::new(Arc::clone(&host));
         tokio::spawn(async move {
             // What a caller does to a connection is theirs.
             if let Some(identity) = identity {
@@ -115,18 +141,36 @@ async fn serve(listener: TcpListener, identity: Option<Arc<Identity>>, host: Arc
             } else {
                 let _ = end.watch(http.serve_connection(TokioIo::new(stream), service)).await;
             }
-            drop(place);
+            drop((place, open));
         });
     }
     drop(listener);
     let _ = tokio::time::timeout(GOODBYE, ends.shutdown()).await;
 }
 
+/// Counts a connection while it lives.
+struct Open(Arc<Host>);
+
+impl Open {
+    fn new(host: Arc<Host>) -> Self {
+        host.metrics().connected();
+        Self(host)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.metrics().disconnected();
+    }
+}
+
 /// Agrees on keys with a caller; none with one that is too slow, or speaks something else.
 async fn encrypted(stream: TcpStream, identity: &Identity) -> Option<TlsStream<TcpStream>> {
     let (acceptor, changed) = identity.acceptor();
-    if let Some(Err(error)) = changed {
-        eprintln!("error: the certificate stays as it was: {}", fault::chain(&error));
+    match changed {
+        Some(Ok(())) => tracing::info!("the certificate was read again"),
+        Some(Err(error)) => tracing::error!(error = fault::chain(&error), "the certificate stays as it was"),
+        None => {}
     }
     let agreed = async {
         let mut first = [0];

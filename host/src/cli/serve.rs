@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::Context;
-use clap::Args;
-use scorehost::api::Server;
+use clap::{Args, ValueEnum};
+use scorehost::api::{Listening, Server};
 use scorehost::child;
+use scorehost::observe::{self, Level, LogFormat};
 use scorehost::service::host::{Host, HostOptions};
 use scorehost::tls::Identity;
 
@@ -27,9 +29,18 @@ pub(crate) struct ServeArgs {
     /// The certificate's key, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Listen elsewhere than on loopback without TLS: whoever is on the way reads tokens and files
-    #[arg(long, conflicts_with = "tls_cert")]
+    /// Listen elsewhere than on loopback without TLS: whoever is on the way reads what goes over it
+    #[arg(long)]
     without_tls: bool,
+    /// Where Prometheus finds numbers of all tenants, without a token: /metrics; off without
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
+    /// How the log on stderr is written
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text", env = "SCOREHOST_LOG_FORMAT")]
+    log_format: LogFormatName,
+    /// What is logged: this and what is worse. `info` has jobs, `debug` requests too
+    #[arg(long, value_enum, value_name = "LEVEL", default_value = "info", env = "SCOREHOST_LOG_LEVEL")]
+    log_level: LogLevelName,
     /// A folder whose files callers may score by their path on this machine; may be given several times
     #[arg(long = "allow-input", value_name = "FOLDER")]
     allowed_inputs: Vec<PathBuf>,
@@ -38,39 +49,86 @@ pub(crate) struct ServeArgs {
     jobs: u16,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormatName {
+    /// Lines for people
+    Text,
+    /// An object of JSON a line
+    Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogLevelName {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
 pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
+    let format = match args.log_format {
+        LogFormatName::Text => LogFormat::Text,
+        LogFormatName::Json => LogFormat::Json,
+    };
+    let level = match args.log_level {
+        LogLevelName::Error => Level::Error,
+        LogLevelName::Warn => Level::Warn,
+        LogLevelName::Info => Level::Info,
+        LogLevelName::Debug => Level::Debug,
+    };
+    observe::start_log(format, level);
     let allowed = |path: &PathBuf| path.canonicalize().with_context(|| format!("--allow-input `{}`", path.display()));
     let options = HostOptions {
         data: args.data.clone(),
         program: child::this_program()?,
         allowed_inputs: args.allowed_inputs.iter().map(allowed).collect::<Result<_, _>>()?,
         most_jobs: args.jobs.into(),
+        metrics: Arc::default(),
     };
     let identity = args.tls_cert.as_deref().zip(args.tls_key.as_deref());
     let identity = identity.map(|(certificate, key)| Identity::read(certificate, key)).transpose()?;
     let scheme = if identity.is_some() { "https" } else { "http" };
-    if identity.is_none() && !args.without_tls && !args.listen.ip().is_loopback() {
+    let open = [Some(args.listen).filter(|_| identity.is_none()), args.metrics];
+    let open = open.into_iter().flatten().find(|address| !address.ip().is_loopback());
+    if let Some(address) = open.filter(|_| !args.without_tls) {
         return Err(WrongUse {
-            text: format!("others than this machine's would send tokens to `{}` unencrypted", args.listen),
+            text: format!("others than this machine's would reach `{address}` unencrypted"),
             hint: "--tls-cert and --tls-key encrypt; behind a proxy that does, or in a network that is trusted: --without-tls",
         }
         .into());
     }
     // Before the host: a port that is taken should not have started jobs.
-    let server = Server::bind(args.listen, identity)?;
+    let server = Server::bind(Listening { address: args.listen, identity, metrics: args.metrics })?;
     let (host, token) = Host::open(options).with_context(|| format!("cannot serve `{}`", args.data.display()))?;
     let host = Arc::new(host);
     if let Some(token) = token {
-        note!("first start: this token may do everything, and is not shown again");
+        tell(args, "first start: this token may do everything, and is not shown again");
         say!("{token}");
     }
-    note!(
-        "serving `{}` at {scheme}://{}; Ctrl-C ends it, and jobs go on at the next start",
-        args.data.display(),
-        server.address()
+    tell(
+        args,
+        &format!(
+            "serving `{}` at {scheme}://{}; Ctrl-C ends it, and jobs go on at the next start",
+            args.data.display(),
+            server.address()
+        ),
     );
+    if let Some(address) = server.metrics_address() {
+        tell(args, &format!("numbers for Prometheus at http://{address}/metrics"));
+    }
     server.serve(&host);
-    note!("stopping the jobs that run");
+    tell(args, "stopping the jobs that run");
     host.close();
     Ok(COMPLETED)
+}
+
+/// What the operator is told whatever the level; among JSON, as JSON.
+fn tell(args: &ServeArgs, text: &str) {
+    match args.log_format {
+        LogFormatName::Text => note!("{text}"),
+        LogFormatName::Json => {
+            let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+            note!("{}", serde_json::json!({ "timestamp": timestamp, "level": "INFO", "message": text }));
+        }
+    }
 }

@@ -20,7 +20,7 @@ use crate::infer::trial::Trial;
 use crate::job::plan::Plan;
 use crate::job::record::{Counts, DeviceRecord, Record, State, peak_memory_bytes};
 use crate::job::tally::Tally;
-use crate::job::{self, Control, End, Job, Progress, Scorer, Summary};
+use crate::job::{self, Committed, Control, End, Job, Progress, Scorer, Summary};
 use crate::output::{Existing, Format, MadeFolder, Output, OutputOptions, Resumed};
 use crate::script::{self, CompileCache, Compiler, Engine, FileQuota, InstanceLimits, Level, Models, Script, Services};
 use crate::store;
@@ -72,7 +72,9 @@ pub enum Event<'a> {
         /// What is scored and how, where there is no script.
         built_in: Option<&'a str>,
     },
-    /// Mini-batches were committed.
+    /// Mini-batches were committed: these.
+    Committed(&'a Committed),
+    /// They were; so far is the job.
     Progress(Progress),
 }
 
@@ -151,7 +153,10 @@ pub fn run(
     };
     let clock = (SystemTime::now(), Instant::now());
     let mut summary = Summary::from(from);
-    let result = job::run(&job, &mut output, &mut summary, |progress| observer(&Event::Progress(*progress)));
+    let result = job::run(&job, &mut output, &mut summary, |progress, committed| {
+        observer(&Event::Committed(committed));
+        observer(&Event::Progress(*progress));
+    });
     device.notices = backend.notices();
     let outside = (device, confinement);
     if let Err(error) = result {

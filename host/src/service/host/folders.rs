@@ -152,6 +152,11 @@ impl Folders {
         }
     }
 
+    /// What each tenant has that was counted.
+    pub(super) fn counted(&self) -> HashMap<i64, u64> {
+        self.used().clone()
+    }
+
     fn used(&self) -> MutexGuard<'_, HashMap<i64, u64>> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -83,6 +83,11 @@ impl Host {
             }
         };
         self.scheduler.wake();
+        if is_new {
+            self.metrics().job_accepted(&caller.tenant.name);
+            let (tenant, endpoint, deployment) = (&caller.tenant.name, &job.endpoint, &job.deployment);
+            tracing::info!(job = job.id, tenant, endpoint, deployment, version = job.version, "job accepted");
+        }
         Ok((self.view(job)?, is_new))
     }
 

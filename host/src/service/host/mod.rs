@@ -12,6 +12,7 @@ mod names;
 mod process;
 mod scheduler;
 mod tenants;
+mod told;
 mod turns;
 mod uploads;
 mod views;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 pub use jobs::MOST_PAGE;
 pub use names::NameError;
 pub use tenants::{Caller, Scope};
+pub use told::{Named, Since, Teller, Told};
 pub use uploads::MOST_FILE_BYTES;
 pub use views::{
     DeploymentView, EndpointView, FileView, InputSpec, JobRequest, JobView, ModelView, NewTokenView, ProgressView,
@@ -34,6 +36,7 @@ pub use views::{
 pub use crate::state::JobStatus;
 
 use crate::fault::Fault;
+use crate::observe::Metrics;
 use crate::state::{State, StateError};
 use folders::Folders;
 use scheduler::Scheduler;
@@ -97,7 +100,7 @@ fn disk(what: &'static str) -> impl Fn(std::io::Error) -> HostError {
 }
 
 /// How a host is started.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HostOptions {
     /// Its folder: made where there is none.
     pub data: PathBuf,
@@ -107,6 +110,8 @@ pub struct HostOptions {
     pub allowed_inputs: Vec<PathBuf>,
     /// Jobs that run at once.
     pub most_jobs: usize,
+    /// Who counts what happens.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A host.
@@ -155,6 +160,26 @@ impl Host {
             },
             token,
         ))
+    }
+
+    /// Who counts what happens here.
+    pub fn metrics(&self) -> &Metrics {
+        &self.options.metrics
+    }
+
+    /// Every number of the host as it is now, in OpenMetrics' text. For the operator: it is of all tenants.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn measure(&self) -> Result<String, HostError> {
+        let metrics = self.metrics();
+        for status in [JobStatus::Queued, JobStatus::Running] {
+            metrics.set_jobs(status.name(), self.state.count(status)?);
+        }
+        let (tenants, counted) = (self.state.tenants()?, self.folders.counted());
+        let stored = tenants.iter().filter_map(|tenant| Some((tenant.name.as_str(), *counted.get(&tenant.id)?)));
+        metrics.set_stored(stored);
+        Ok(metrics.text())
     }
 
     /// Stops every job's process; the jobs go on when the host is opened again.

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::catalog::Placed;
-use super::{HostError, ProgressView, disk};
+use super::{HostError, ProgressView, Told, disk};
 
 /// What is kept of a process's last words.
 const MOST_WORDS: usize = 20;
 /// What is read of one line, and of the facts that `check` prints.
-const MOST_LINE: u64 = 64 << 10;
+pub(super) const MOST_LINE: u64 = 64 << 10;
 const MOST_FACTS: u64 = 4 << 20;
 
 /// How long a check may take: its parts, compiling and a model's first opening, have limits of their own below this.
@@ -116,6 +116,7 @@ impl JobProcess {
         input: &Path,
         output: &Path,
         lock: &Path,
+        mut hear: impl FnMut(&Told) + Send + 'static,
     ) -> std::io::Result<Self> {
         let mut command = Command::new(program);
         command.arg("run").arg("--file").arg(&placed.file).arg("--input").arg(input).arg("--output").arg(output);
@@ -139,8 +140,9 @@ impl JobProcess {
         };
         if let Some(stdout) = stdout {
             let each = move |line: &str| {
-                if let Ok(progress) = serde_json::from_str(line) {
-                    *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+                if let Ok(told) = serde_json::from_str::<Told>(line) {
+                    *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(told.progress);
+                    hear(&told);
                 }
             };
             read("progress", Box::new(stdout), Box::new(each))?;

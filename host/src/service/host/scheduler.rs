@@ -16,8 +16,9 @@ use super::catalog::Placed;
 use super::folders::Folders;
 use super::process::{JobProcess, ProcessEnd, without_folders};
 use super::turns::{Turns, Waiting};
-use super::{HostError, HostOptions, InputSpec, ProgressView, disk};
+use super::{HostError, HostOptions, InputSpec, Named, ProgressView, Told, disk};
 use crate::fault;
+use crate::observe::Metrics;
 use crate::state::{Ended, Job, JobStatus, State, StateError};
 
 /// Processes that may die under one job: a machine that is short of memory for a while is no fault of a job.
@@ -73,6 +74,7 @@ struct Turn {
     program: PathBuf,
     allowed_inputs: Vec<PathBuf>,
     most_jobs: usize,
+    metrics: Arc<Metrics>,
 }
 
 impl Scheduler {
@@ -90,6 +92,7 @@ impl Scheduler {
             program: options.program.clone(),
             allowed_inputs: options.allowed_inputs.clone(),
             most_jobs: options.most_jobs.max(1),
+            metrics: Arc::clone(&options.metrics),
             state,
         };
         for job in turn.state.running()? {
@@ -157,7 +160,7 @@ impl Turn {
                 self.shared.running().values_mut().for_each(Running::stop);
             }
             if let Err(error) = self.reap(is_closing, &mut turns) {
-                eprintln!("error: {}", fault::chain(&error));
+                tracing::error!(error = fault::chain(&error), "a job's end is not written yet");
                 // Tried again, such as when a full disk has room again; not so often that the log fills it.
                 std::thread::sleep(PAUSE);
             }
@@ -168,7 +171,7 @@ impl Turn {
                 && self.shared.work.swap(false, Ordering::AcqRel)
                 && let Err(error) = self.fill(&mut turns)
             {
-                eprintln!("error: {}", fault::chain(&error));
+                tracing::error!(error = fault::chain(&error), "no job can be begun");
                 self.shared.work.store(true, Ordering::Release);
                 std::thread::sleep(PAUSE);
             }
@@ -214,15 +217,18 @@ impl Turn {
             // Canceled meanwhile.
             return Ok(());
         }
+        let tenant = self.state.tenant_of(&job)?;
         let started = self.input(&job).map_err(std::io::Error::other).and_then(|input| {
             self.folders.make(&folder)?;
             let wishes = (job.id.as_str(), job.overrides.clone().into_iter());
-            JobProcess::start(&self.program, &placed, wishes, &input, &output, &folder.join("lock"))
+            let hear = heard(&self.metrics, job.id.clone(), tenant.clone());
+            JobProcess::start(&self.program, &placed, wishes, &input, &output, &folder.join("lock"), hear)
         });
         let process = match started {
             Ok(process) => process,
             Err(error) => return self.end(&job, JobStatus::Failed, None, Some(format!("it cannot be begun: {error}"))),
         };
+        self.tell_begun(&job, &tenant);
         let (id, tenant) = (job.id.clone(), job.tenant);
         let one = Running { job, weight, placed, output, process, began: Instant::now(), stopping: None, end: None };
         self.shared.running().insert(id.clone(), one);
@@ -260,6 +266,7 @@ impl Turn {
                 && let Some(end) = one.process.ended().map_err(disk("wait for a process"))?
             {
                 turns.used(one.job.tenant, one.weight, one.began.elapsed());
+                self.metrics.process_ended(one.began.elapsed());
                 one.end = Some(end);
             }
             if let Some(end) = &one.end {
@@ -311,6 +318,8 @@ impl Turn {
             return Ok(false);
         }
         let deaths = self.state.died(&job.id)?;
+        self.metrics.process_died();
+        tracing::warn!(job = job.id, deaths, status = end.status, words = plain(&end.words), "a job's process died");
         if deaths < MOST_DEATHS {
             return Ok(true);
         }
@@ -320,8 +329,77 @@ impl Turn {
     }
 
     fn end(&self, job: &Job, status: JobStatus, record: Option<Value>, error: Option<String>) -> Result<(), HostError> {
-        Ok(self.state.end(&job.id, Ended { status, record, error })?)
+        let (tenant, words) = (self.state.tenant_of(job)?, error.clone());
+        let counts = record.as_ref().map(|record| &record["counts"]);
+        let count = |what: &str| counts.and_then(|counts| counts[what].as_u64());
+        let (files, failed, retries) = (count("files"), count("failed"), count("retries"));
+        self.state.end(&job.id, Ended { status, record, error })?;
+        self.metrics.job_ended(&tenant, status.name());
+        let (endpoint, deployment, status) = (&job.endpoint, &job.deployment, status.name());
+        tracing::info!(
+            job = job.id,
+            tenant,
+            endpoint,
+            deployment,
+            version = job.version,
+            status,
+            files,
+            failed,
+            retries,
+            error = words,
+            "job ended"
+        );
+        Ok(())
     }
+
+    fn tell_begun(&self, job: &Job, tenant: &str) {
+        if job.starts == 0
+            && let Ok(accepted) = humantime::parse_rfc3339(&job.created)
+        {
+            // A clock that was set back is no wait.
+            self.metrics.job_waited(accepted.elapsed().unwrap_or_default());
+        }
+        let (endpoint, deployment, starts) = (&job.endpoint, &job.deployment, job.starts + 1);
+        tracing::info!(job = job.id, tenant, endpoint, deployment, version = job.version, starts, "job started");
+    }
+}
+
+/// Counts what a job's process tells, and logs what went wrong.
+fn heard(metrics: &Arc<Metrics>, job: String, tenant: String) -> impl FnMut(&Told) + Send + 'static {
+    let metrics = Arc::clone(metrics);
+    move |Told { since, .. }| {
+        for (outcome, count) in [("succeeded", since.succeeded), ("partly", since.partly), ("failed", since.failed)] {
+            metrics.mini_batches(outcome, count);
+        }
+        metrics.files("succeeded", since.files_succeeded);
+        metrics.files("failed", since.files_failed);
+        since.retries.iter().for_each(|(reason, count)| metrics.retries(reason, *count));
+        metrics.durations(&since.mini_batch_seconds, &since.commit_seconds);
+        for Named { index, files, failed, attempts, retried, error, .. } in &since.named {
+            let (kind, message) = error.as_ref().map_or((None, None), |(k, m)| (Some(plain(k)), Some(plain(m))));
+            if *failed > 0 {
+                tracing::warn!(
+                    job,
+                    tenant,
+                    mini_batch = index,
+                    attempts,
+                    files,
+                    failed,
+                    kind,
+                    message,
+                    "files of a mini-batch failed"
+                );
+            } else if *attempts > 1 {
+                let retried = plain(&retried.join(" "));
+                tracing::warn!(job, tenant, mini_batch = index, attempts, retried, "a mini-batch was tried again");
+            }
+        }
+    }
+}
+
+/// What a job's process says, for the log.
+fn plain(text: &str) -> String {
+    text.chars().take(1024).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// What `job.json` says, if there is one.

@@ -82,6 +82,11 @@ impl Caller {
         &self.tenant.name
     }
 
+    /// The token's public part.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// # Errors
     /// If the token lacks both; it names the first.
     pub(super) fn may_either(&self, first: Scope, second: Scope) -> Result<(), HostError> {
