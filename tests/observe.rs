@@ -1,11 +1,18 @@
 //! What operators see of a host that stays: numbers, the log, and traces.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use prost::Message;
 use serde_json::{Value, json};
 
 use crate::service::{Server, bundle};
@@ -235,4 +242,154 @@ fn text_of_strangers_moves_no_terminal() {
     assert!(log.contains("job accepted") && log.contains("WARN"), "{log}");
     assert!(!log.contains(" request "), "requests are for the level `debug`: {log}");
     assert!(log.chars().all(|c| c == '\n' || !c.is_control()), "{log:?}");
+}
+
+/// A collector of OpenTelemetry's that keeps what it is sent.
+struct Collector {
+    url: String,
+    spans: Arc<Mutex<Vec<Span>>>,
+}
+
+impl Collector {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let spans = Arc::<Mutex<Vec<Span>>>::default();
+        let kept = Arc::clone(&spans);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let kept = Arc::clone(&kept);
+                std::thread::spawn(move || take(stream.unwrap(), &kept));
+            }
+        });
+        Self { url, spans }
+    }
+
+    /// Waits for a span of this name.
+    #[track_caller]
+    fn has(&self, name: &str) -> Vec<Span> {
+        let began = Instant::now();
+        loop {
+            let spans = self.spans.lock().unwrap().clone();
+            if spans.iter().any(|span| span.name == name) {
+                return spans;
+            }
+            let names: Vec<_> = spans.into_iter().map(|span| span.name).collect();
+            assert!(began.elapsed() < Duration::from_secs(20), "no `{name}` in {names:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// Requests of one connection.
+fn take(stream: TcpStream, kept: &Mutex<Vec<Span>>) {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let (mut first, mut length) = (String::new(), 0);
+        if reader.read_line(&mut first).unwrap_or(0) == 0 {
+            return;
+        }
+        assert_eq!(first.trim_end(), "POST /v1/traces HTTP/1.1");
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            if let Some(text) = line.to_lowercase().strip_prefix("content-length:") {
+                length = text.trim().parse().unwrap();
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        let request = ExportTraceServiceRequest::decode(body.as_slice()).unwrap();
+        for resource in request.resource_spans {
+            let about = attributes(&resource.resource.unwrap().attributes);
+            assert_eq!(about["service.name"], "scorehost");
+            let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
+            kept.lock().unwrap().extend(spans);
+        }
+        reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    }
+}
+
+fn attributes(list: &[KeyValue]) -> BTreeMap<String, String> {
+    let text = |value: &KeyValue| match value.value.as_ref().unwrap().value.as_ref().unwrap() {
+        any_value::Value::StringValue(text) => text.clone(),
+        any_value::Value::IntValue(number) => number.to_string(),
+        other => format!("{other:?}"),
+    };
+    list.iter().map(|each| (each.key.clone(), text(each))).collect()
+}
+
+#[test]
+fn a_trace_leads_from_the_callers_request_to_each_mini_batch() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let collector = Collector::start();
+    let server = server(&place, &["--otlp", &collector.url]);
+    server.done("POST", "/v1/endpoints", Some(&json!({"name": "shapes"})));
+    let upload = server.upload(&bundle("probe", "  mini_batch_size: 10\ntags:\n  behave: panics-once\n"));
+    server.done("POST", "/v1/endpoints/shapes/deployments", Some(&json!({"upload": upload, "set_default": true})));
+    let input = server.upload_folder(&demo("pictures"));
+    let (trace, caller) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+    let traceparent = format!("00-{trace}-{caller}-01");
+    let body = json!({"input": {"upload": input}});
+    let headers = [("traceparent", traceparent.as_str())];
+    let (status, job) = server.ask_as(&server.token, "POST", "/v1/endpoints/shapes/jobs", Some(&body), &headers);
+    assert_eq!(status, 202, "{job}");
+    let name = job["name"].as_str().unwrap();
+    assert_eq!(server.ended(name)["status"], "Completed");
+    collector.has("process");
+    let spans = collector.has("job");
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let mine: Vec<_> = spans.iter().filter(|span| hex(&span.trace_id) == trace).collect();
+    let only = |name: &str| {
+        let found: Vec<_> = mine.iter().filter(|span| span.name == name).collect();
+        assert_eq!(found.len(), 1, "{name}");
+        *found[0]
+    };
+    let (request, job, process) = (only("POST /v1/endpoints/{endpoint}/jobs"), only("job"), only("process"));
+    assert_eq!((hex(&request.parent_span_id).as_str(), request.kind), (caller, SpanKind::Server as i32));
+    assert_eq!((&job.parent_span_id, &process.parent_span_id), (&request.span_id, &job.span_id));
+    assert_eq!(attributes(&request.attributes)["http.response.status_code"], "202");
+    let about = attributes(&job.attributes);
+    assert_eq!((about["scorehost.job"].as_str(), about["scorehost.job.status"].as_str()), (name, "Completed"));
+    assert_eq!(attributes(&process.attributes)["process.exit.code"], "0");
+    let mini_batches: Vec<_> = mine.iter().filter(|span| span.name == "mini_batch").collect();
+    assert_eq!(mini_batches.len(), 4);
+    for span in mini_batches {
+        assert_eq!(span.parent_span_id, process.span_id);
+        let about = attributes(&span.attributes);
+        assert_eq!(
+            (about["scorehost.mini_batch.attempts"].as_str(), about["scorehost.mini_batch.retried"].as_str()),
+            ("2", "trap")
+        );
+        assert!(
+            process.start_time_unix_nano <= span.start_time_unix_nano
+                && span.end_time_unix_nano <= process.end_time_unix_nano
+        );
+    }
+    // What no caller traced is traced all the same, and apart.
+    assert!(spans.iter().any(|span| span.name == "POST /v1/uploads" && hex(&span.trace_id) != trace));
+}
+
+#[test]
+fn a_collector_that_is_gone_costs_only_a_line() {
+    let place = Place::new();
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let server = server(&place, &["--otlp", &format!("http://{gone}")]);
+    for _ in 0..3 {
+        server.done("GET", "/v1/jobs", None);
+        std::thread::sleep(Duration::from_millis(1200));
+    }
+    let log = logged(&server, "traces are lost");
+    assert_eq!(log.matches("traces are lost").count(), 1, "{log}");
+    let refused = serve(&place.at("other"), &["--otlp", "not an address"]);
+    assert!(
+        refused.contains("cannot send traces to `not an address`") && refused.contains("hint: --otlp"),
+        "{refused}"
+    );
 }

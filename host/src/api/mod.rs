@@ -20,6 +20,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::Semaphore;
 
+use crate::observe::Place;
 use crate::service::host::{Host, HostError};
 use problem::Problem;
 
@@ -91,6 +92,10 @@ async fn recognised(State(shared): State<Shared>, mut request: Request, next: Ne
     let token = token.map(|(_, token)| token.trim().to_owned()).unwrap_or_default();
     match shared.call(move |host| host.recognise(&token)).await {
         Ok(caller) => {
+            let caller = match request.extensions().get::<Place>() {
+                Some(place) => caller.at(place.clone()),
+                None => caller,
+            };
             request.extensions_mut().insert(caller.clone());
             let mut response = next.run(request).await;
             // For those who count and log.

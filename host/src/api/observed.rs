@@ -9,11 +9,13 @@ use axum::response::Response;
 use rand::RngExt;
 
 use super::Shared;
-use crate::observe;
+use crate::observe::{self, Attribute, Place};
 use crate::service::host::Caller;
 
 /// Carries the identifier, in requests and answers.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Where a request is in its caller's trace, as W3C has it.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Characters of one that callers choose.
 const MOST_ID: usize = 64;
 
@@ -27,13 +29,21 @@ pub(super) fn request_id() -> Option<String> {
 }
 
 /// Around every route.
-pub(super) async fn observed(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+pub(super) async fn observed(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = chosen(request.headers()).unwrap_or_else(|| format!("{:016x}", rand::rng().random::<u64>()));
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     // What a router within a router answers for none of its routes.
     let route = route.filter(|route| !route.contains("__private"));
     let method = request.method().clone();
+    let from = request.headers().get(TRACEPARENT).and_then(|value| Place::parse(value.to_str().ok()?));
+    // Of routes that there are, so that names of spans are few, and not of those that ask all the time how the host is.
+    let traced = route.as_deref().filter(|route| route.starts_with("/v1"));
+    let span = shared.host.tracer().zip(traced);
+    let span = span.map(|(tracer, route)| tracer.request(method.as_str(), route, from.as_ref()));
+    if let Some(span) = &span {
+        request.extensions_mut().insert(span.place());
+    }
     let mut response = CURRENT.scope(id.clone(), next.run(request)).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
@@ -41,6 +51,13 @@ pub(super) async fn observed(State(shared): State<Shared>, request: Request, nex
     let (status, took) = (response.status().as_u16(), began.elapsed());
     let request = observe::Request { route: route.as_deref(), method: method.as_str(), status, took };
     shared.host.metrics().request(&request);
+    if let Some(mut span) = span {
+        span.set(Attribute::new("http.response.status_code", i64::from(status)));
+        span.set(Attribute::new("scorehost.request", id.clone()));
+        if status >= 500 {
+            span.fail(format!("status {status}"));
+        }
+    }
     tell(&request, &id, response.extensions().get::<Caller>());
     response
 }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod check;
+mod completion;
 mod demo;
 mod devices;
 mod follow;
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use scorehost::cache::Private;
 use scorehost::child::{self, ChildLimits};
 use scorehost::confine::Confine;
@@ -28,6 +29,7 @@ use scorehost::fault::Fault;
 use scorehost::infer::Precision;
 use scorehost::infer::device::{Device, Named};
 use scorehost::infer::trial::{self, Trial};
+use scorehost::observe::TraceError;
 use scorehost::script::Compiler;
 use scorehost::script::compile;
 use scorehost::service::ServiceError;
@@ -62,6 +64,8 @@ enum Verb {
     Serve(serve::ServeArgs),
     /// Build the example scripts and score the bundled pictures
     Demo(demo::DemoArgs),
+    /// Print what a shell needs to complete this command's words
+    Completion(completion::CompletionArgs),
     #[command(flatten)]
     Remote(remote::Group),
     /// What `run` and `check` start to compile a script: a component on stdin, code on stdout
@@ -221,6 +225,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Serve(args) => serve::serve(&args),
+        Verb::Completion(args) => completion::completion(&args, Cli::command()),
         Verb::Remote(group) => remote::remote(&group),
         Verb::Compile(limits) => {
             let (limits, mode) = limits.parts();
@@ -261,6 +266,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     let fault = error.downcast_ref::<ServiceError>().map(ServiceError::fault);
     let fault = fault.or_else(|| error.downcast_ref::<HostError>().map(HostError::fault));
     let fault = fault.or_else(|| error.downcast_ref::<TlsError>().map(|_| Fault::Caller));
+    let fault = fault.or_else(|| error.downcast_ref::<TraceError>().map(|_| Fault::Caller));
     let fault = fault.or_else(|| error.downcast_ref::<WrongUse>().map(|_| Fault::Caller));
     match fault.or_else(|| error.downcast_ref::<RemoteError>().map(RemoteError::fault)) {
         Some(Fault::Caller) => WRONG_USE,

@@ -9,9 +9,9 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use scorehost::api::{Listening, Server};
 use scorehost::child;
-use scorehost::observe::{self, Level, LogFormat};
+use scorehost::observe::{self, Level, LogFormat, Tracer};
 use scorehost::service::host::{Host, HostOptions};
-use scorehost::tls::Identity;
+use scorehost::tls::{self, Identity};
 
 use super::{COMPLETED, WrongUse, note, say};
 
@@ -35,6 +35,9 @@ pub(crate) struct ServeArgs {
     /// Where Prometheus finds numbers of all tenants, without a token: /metrics; off without
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
+    /// A collector that traces go to, as OTLP over HTTP, such as http://127.0.0.1:4318; off without
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp: Option<String>,
     /// How the log on stderr is written
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text", env = "SCOREHOST_LOG_FORMAT")]
     log_format: LogFormatName,
@@ -78,12 +81,19 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
     };
     observe::start_log(format, level);
     let allowed = |path: &PathBuf| path.canonicalize().with_context(|| format!("--allow-input `{}`", path.display()));
+    let tracer = args.otlp.as_deref().filter(|url| !url.is_empty());
+    let tracer = tracer.map(|url| {
+        tls::install();
+        Tracer::start(url).map(Arc::new)
+    });
+    let tracer = tracer.transpose()?;
     let options = HostOptions {
         data: args.data.clone(),
         program: child::this_program()?,
         allowed_inputs: args.allowed_inputs.iter().map(allowed).collect::<Result<_, _>>()?,
         most_jobs: args.jobs.into(),
         metrics: Arc::default(),
+        tracer: tracer.clone(),
     };
     let identity = args.tls_cert.as_deref().zip(args.tls_key.as_deref());
     let identity = identity.map(|(certificate, key)| Identity::read(certificate, key)).transpose()?;
@@ -119,6 +129,9 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
     server.serve(&host);
     tell(args, "stopping the jobs that run");
     host.close();
+    if let Some(tracer) = tracer {
+        tracer.stop();
+    }
     Ok(COMPLETED)
 }
 

@@ -1,4 +1,4 @@
-//! What operators see of a host that stays: numbers for Prometheus and lines of a log.
+//! What operators see of a host that stays: numbers for Prometheus, lines of a log, and traces for OpenTelemetry.
 //!
 //! What goes in: what happened, told by those who did it. What comes out: text in the formats of others. Nothing here
 //! decides anything, and nothing waits for those who look. What tenants and strangers choose (names of jobs, files,
@@ -7,7 +7,9 @@
 mod log;
 mod metrics;
 mod spread;
+mod trace;
 
 pub use log::{Level, LogFormat, start as start_log};
 pub use metrics::{Metrics, Request};
 pub use spread::Spread;
+pub use trace::{Attribute, Past, Place, Span, TraceError, Tracer};

@@ -72,7 +72,7 @@ impl EncodeMetric for Shared {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let spread = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let count = |place: usize| spread.counts.get(place).copied().unwrap_or(0);
-        let bounds = BOUNDS.into_iter().chain([f64::MAX]).enumerate();
+        let bounds = BOUNDS.into_iter().chain([f64::INFINITY]).enumerate();
         let buckets: Vec<_> = bounds.map(|(place, bound)| (bound, count(place))).collect();
         let all = buckets.iter().fold(0u64, |all, (_, count)| all.saturating_add(*count));
         encoder.encode_histogram::<NoLabelSet>(spread.sum, all, &buckets, None)

@@ -13,6 +13,7 @@ mod process;
 mod scheduler;
 mod tenants;
 mod told;
+mod traces;
 mod turns;
 mod uploads;
 mod views;
@@ -36,7 +37,7 @@ pub use views::{
 pub use crate::state::JobStatus;
 
 use crate::fault::Fault;
-use crate::observe::Metrics;
+use crate::observe::{Metrics, Tracer};
 use crate::state::{State, StateError};
 use folders::Folders;
 use scheduler::Scheduler;
@@ -112,6 +113,8 @@ pub struct HostOptions {
     pub most_jobs: usize,
     /// Who counts what happens.
     pub metrics: Arc<Metrics>,
+    /// Who traces it, if anybody.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 /// A host.
@@ -165,6 +168,11 @@ impl Host {
     /// Who counts what happens here.
     pub fn metrics(&self) -> &Metrics {
         &self.options.metrics
+    }
+
+    /// Who traces what happens here, if anybody.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.options.tracer.as_deref()
     }
 
     /// Every number of the host as it is now, in OpenMetrics' text. For the operator: it is of all tenants.

@@ -112,7 +112,7 @@ impl JobProcess {
     pub(super) fn start(
         program: &Path,
         placed: &Placed,
-        (name, overrides): (&str, impl Iterator<Item = (String, String)>),
+        (name, overrides, traceparent): (&str, impl Iterator<Item = (String, String)>, Option<String>),
         input: &Path,
         output: &Path,
         lock: &Path,
@@ -124,6 +124,9 @@ impl JobProcess {
         command.args(placed.arguments());
         for (key, value) in overrides {
             command.arg("--set").arg(format!("{key}={value}"));
+        }
+        if let Some(traceparent) = traceparent {
+            command.env("TRACEPARENT", traceparent);
         }
         // Ctrl-C in the host's terminal is for the host to understand.
         #[cfg(unix)]

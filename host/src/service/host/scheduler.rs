@@ -15,10 +15,11 @@ use serde_json::Value;
 use super::catalog::Placed;
 use super::folders::Folders;
 use super::process::{JobProcess, ProcessEnd, without_folders};
+use super::traces::{Below, Traces};
 use super::turns::{Turns, Waiting};
 use super::{HostError, HostOptions, InputSpec, Named, ProgressView, Told, disk};
 use crate::fault;
-use crate::observe::Metrics;
+use crate::observe::{Attribute, Metrics, Span};
 use crate::state::{Ended, Job, JobStatus, State, StateError};
 
 /// Processes that may die under one job: a machine that is short of memory for a while is no fault of a job.
@@ -55,6 +56,8 @@ struct Running {
     stopping: Option<Instant>,
     /// How it ended, until that is written.
     end: Option<ProcessEnd>,
+    /// Its process's, where anybody traces.
+    span: Option<Span>,
 }
 
 /// A job whose process has ended.
@@ -75,6 +78,7 @@ struct Turn {
     allowed_inputs: Vec<PathBuf>,
     most_jobs: usize,
     metrics: Arc<Metrics>,
+    traces: Traces,
 }
 
 impl Scheduler {
@@ -93,6 +97,7 @@ impl Scheduler {
             allowed_inputs: options.allowed_inputs.clone(),
             most_jobs: options.most_jobs.max(1),
             metrics: Arc::clone(&options.metrics),
+            traces: Traces::new(options.tracer.clone()),
             state,
         };
         for job in turn.state.running()? {
@@ -218,10 +223,13 @@ impl Turn {
             return Ok(());
         }
         let tenant = self.state.tenant_of(&job)?;
+        let span = self.traces.begin(&job, &tenant);
+        let traced = self.traces.below(&span);
+        let traceparent = span.as_ref().map(|span| span.place().traceparent());
         let started = self.input(&job).map_err(std::io::Error::other).and_then(|input| {
             self.folders.make(&folder)?;
-            let wishes = (job.id.as_str(), job.overrides.clone().into_iter());
-            let hear = heard(&self.metrics, job.id.clone(), tenant.clone());
+            let wishes = (job.id.as_str(), job.overrides.clone().into_iter(), traceparent);
+            let hear = heard(&self.metrics, traced, job.id.clone(), tenant.clone());
             JobProcess::start(&self.program, &placed, wishes, &input, &output, &folder.join("lock"), hear)
         });
         let process = match started {
@@ -230,7 +238,8 @@ impl Turn {
         };
         self.tell_begun(&job, &tenant);
         let (id, tenant) = (job.id.clone(), job.tenant);
-        let one = Running { job, weight, placed, output, process, began: Instant::now(), stopping: None, end: None };
+        let one =
+            Running { job, weight, placed, output, process, began: Instant::now(), stopping: None, end: None, span };
         self.shared.running().insert(id.clone(), one);
         // A wish to stop that came before it could be found there.
         if self.state.job(tenant, &id)?.cancel
@@ -267,6 +276,9 @@ impl Turn {
             {
                 turns.used(one.job.tenant, one.weight, one.began.elapsed());
                 self.metrics.process_ended(one.began.elapsed());
+                if let (Some(span), Some(code)) = (&mut one.span, end.code) {
+                    span.set(Attribute::new("process.exit.code", i64::from(code)));
+                }
                 one.end = Some(end);
             }
             if let Some(end) = &one.end {
@@ -335,6 +347,7 @@ impl Turn {
         let (files, failed, retries) = (count("files"), count("failed"), count("retries"));
         self.state.end(&job.id, Ended { status, record, error })?;
         self.metrics.job_ended(&tenant, status.name());
+        self.traces.end(&job.id, status, words.as_deref());
         let (endpoint, deployment, status) = (&job.endpoint, &job.deployment, status.name());
         tracing::info!(
             job = job.id,
@@ -365,7 +378,12 @@ impl Turn {
 }
 
 /// Counts what a job's process tells, and logs what went wrong.
-fn heard(metrics: &Arc<Metrics>, job: String, tenant: String) -> impl FnMut(&Told) + Send + 'static {
+fn heard(
+    metrics: &Arc<Metrics>,
+    traced: Option<Below>,
+    job: String,
+    tenant: String,
+) -> impl FnMut(&Told) + Send + 'static {
     let metrics = Arc::clone(metrics);
     move |Told { since, .. }| {
         for (outcome, count) in [("succeeded", since.succeeded), ("partly", since.partly), ("failed", since.failed)] {
@@ -375,6 +393,9 @@ fn heard(metrics: &Arc<Metrics>, job: String, tenant: String) -> impl FnMut(&Tol
         metrics.files("failed", since.files_failed);
         since.retries.iter().for_each(|(reason, count)| metrics.retries(reason, *count));
         metrics.durations(&since.mini_batch_seconds, &since.commit_seconds);
+        if let Some(traced) = &traced {
+            since.named.iter().for_each(|named| traced.mini_batch(named));
+        }
         for Named { index, files, failed, attempts, retried, error, .. } in &since.named {
             let (kind, message) = error.as_ref().map_or((None, None), |(k, m)| (Some(plain(k)), Some(plain(m))));
             if *failed > 0 {
