@@ -15,7 +15,7 @@ pub(crate) struct CompletionArgs {
 }
 
 /// Prints a script of the shell's. `command` is the whole command line.
-pub(crate) fn completion(args: &CompletionArgs, command: Command) -> anyhow::Result<u8> {
+pub(crate) fn completion(args: &CompletionArgs, command: &Command) -> anyhow::Result<u8> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut shown(command), "scorehost", &mut script);
     // A reader that has gone is no error of ours.
@@ -24,7 +24,7 @@ pub(crate) fn completion(args: &CompletionArgs, command: Command) -> anyhow::Res
 }
 
 /// The command without what only this program calls: generators do not all leave out what is hidden.
-fn shown(command: Command) -> Command {
+fn shown(command: &Command) -> Command {
     let verbs: Vec<Command> = command.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned().collect();
     Command::new("scorehost").version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true).subcommands(verbs)
 }

@@ -225,7 +225,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Serve(args) => serve::serve(&args),
-        Verb::Completion(args) => completion::completion(&args, Cli::command()),
+        Verb::Completion(args) => completion::completion(&args, &Cli::command()),
         Verb::Remote(group) => remote::remote(&group),
         Verb::Compile(limits) => {
             let (limits, mode) = limits.parts();

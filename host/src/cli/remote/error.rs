@@ -110,13 +110,13 @@ impl RemoteError {
 
     /// Whether the same request may be answered another time. What the host refuses, it would refuse again.
     pub(super) fn is_worth_a_retry(&self) -> bool {
-        match self {
+        matches!(
+            self,
             RemoteError::Unreachable { .. }
-            | RemoteError::Answer { status: 502..=504, .. }
-            | RemoteError::Lost { .. }
-            | RemoteError::Length { .. } => true,
-            _ => false,
-        }
+                | RemoteError::Answer { status: 502..=504, .. }
+                | RemoteError::Lost { .. }
+                | RemoteError::Length { .. }
+        )
     }
 
     /// A known cure, for the `hint:` line.

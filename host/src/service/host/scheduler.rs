@@ -397,7 +397,7 @@ fn heard(
             since.named.iter().for_each(|named| traced.mini_batch(named));
         }
         for Named { index, files, failed, attempts, retried, error, .. } in &since.named {
-            let (kind, message) = error.as_ref().map_or((None, None), |(k, m)| (Some(plain(k)), Some(plain(m))));
+            let (kind, error) = error.as_ref().map_or((None, None), |(k, m)| (Some(plain(k)), Some(plain(m))));
             if *failed > 0 {
                 tracing::warn!(
                     job,
@@ -407,7 +407,7 @@ fn heard(
                     files,
                     failed,
                     kind,
-                    message,
+                    error,
                     "files of a mini-batch failed"
                 );
             } else if *attempts > 1 {
