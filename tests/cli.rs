@@ -2,8 +2,9 @@
 //! writes what it says now to tests/golden.
 
 use std::path::PathBuf;
+use std::process::Command;
 
-use crate::support::{Place, root, scorehost};
+use crate::support::{Place, root, scorehost, skip};
 
 /// Compares with the golden file of this name, or rewrites it.
 #[track_caller]
@@ -108,7 +109,7 @@ fn refusals_are_what_they_were() {
         "build nowhere",
         "build unknown-key.yml",
         "job list",
-        "job list --url https://127.0.0.1",
+        "job list --url ftp://127.0.0.1",
         "job show -n ",
         "endpoint create",
         "endpoint create -f unknown-key.yml --url http://127.0.0.1:9",
@@ -152,4 +153,41 @@ fn every_golden_file_is_compared() {
         "refusals.txt",
     ];
     assert_eq!(names, known.map(PathBuf::from));
+}
+
+#[test]
+fn shells_complete_what_people_type() {
+    let script = |shell: &str| {
+        let output = scorehost().args(["completion", shell]).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for shell in ["zsh", "fish", "bash"] {
+        let script = script(shell);
+        assert!(script.contains("endpoint") && !script.contains("try-model"), "{shell}: {script}");
+    }
+    let place = Place::new();
+    std::fs::write(place.at("completion.bash"), script("bash")).unwrap();
+    let completed = |words: &[&str]| {
+        let last = words.len();
+        let typed = words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
+        let ask = format!(
+            "source '{}' || exit 1; COMP_WORDS=(scorehost {typed}); COMP_CWORD={last}; \
+             _scorehost scorehost '{}' '{}'; echo \"${{COMPREPLY[*]}}\"",
+            place.at("completion.bash").display(),
+            words[last - 1],
+            if last > 1 { words[last - 2] } else { "scorehost" },
+        );
+        Command::new("bash").args(["--norc", "-c", &ask]).output().map(|output| {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        })
+    };
+    let Ok(job) = completed(&["jo"]) else {
+        let _ = skip::<()>("bash", "there is no bash");
+        return;
+    };
+    assert_eq!(job, "job");
+    assert_eq!(completed(&["job", "str"]).unwrap(), "stream");
+    assert!(completed(&["serve", "--tls-"]).unwrap().split(' ').eq(["--tls-cert", "--tls-key"]));
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// Each module with the modules that it may name.
-const MAY_NAME: [(&str, &[&str]); 20] = [
-    ("api", &["service", "state", "fault"]),
+const MAY_NAME: [(&str, &[&str]); 22] = [
+    ("api", &["service", "state", "observe", "tls", "fault"]),
     (
         "cli",
         &[
@@ -26,6 +26,8 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
             "confine",
             "fault",
             "vision",
+            "observe",
+            "tls",
         ],
     ),
     (
@@ -40,6 +42,7 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
             "store",
             "project",
             "state",
+            "observe",
             "vision",
             "tensor",
             "cache",
@@ -55,8 +58,9 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
     ("vision", &["tensor", "row", "fault"]),
     ("infer", &["tensor", "row", "cache", "child", "confine", "fault"]),
     ("state", &["fault"]),
-    ("store", &["tensor", "row", "fault"]),
+    ("store", &["tensor", "row", "fault", "tls"]),
     ("project", &["cache", "fault"]),
+    ("observe", &[]),
     ("table", &["tensor", "row", "fault"]),
     ("tensor", &[]),
     ("row", &[]),
@@ -64,6 +68,7 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
     ("child", &["confine"]),
     ("confine", &["fault"]),
     ("fault", &[]),
+    ("tls", &[]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -147,14 +152,20 @@ fn outside_crates_live_in_one_module_each() {
         ("rten", "infer/cpu"),
         ("ort", "infer/onnxruntime"),
         ("clap", "cli/"),
-        ("ureq", "cli/remote/"),
+        ("reqwest", "cli/remote/"),
+        ("prometheus_client", "observe/"),
+        ("tracing_subscriber", "observe/"),
+        ("opentelemetry", "observe/"),
+        ("opentelemetry_otlp", "observe/"),
+        ("opentelemetry_sdk", "observe/"),
+        ("rustls", "tls"),
+        ("tokio_rustls", "tls"),
         ("landlock", "confine/"),
         ("seccompiler", "confine/"),
         ("axum", "api/"),
         ("utoipa_axum", "api/"),
         ("rusqlite", "state/"),
         ("object_store", "store/"),
-        ("ureq", "cli/remote/"),
     ];
     let src = root().join("host/src");
     let mut files = Vec::new();

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+use reqwest::blocking::Client as Http;
 use serde_json::{Value, json};
 
 const CALLERS: usize = 200;
@@ -63,26 +64,25 @@ fn start(data: &std::path::Path, jobs: &str) -> (Server, Duration) {
 }
 
 impl Caller {
-    fn ask(&self, http: &ureq::Agent, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
-        let request = request.header("authorization", format!("Bearer {}", self.token));
-        let mut answer = match body {
-            Some(body) => http.run(request.header("content-type", "application/json").body(body.to_string()).unwrap()),
-            None => http.run(request.body(()).unwrap()),
-        }
-        .unwrap();
-        let text = answer.body_mut().with_config().limit(64 << 20).read_to_string().unwrap();
-        (answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null))
+    fn ask(&self, http: &Http, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let request = http.request(method.parse().unwrap(), format!("{}{path}", self.url)).bearer_auth(&self.token);
+        let request = match body {
+            Some(body) => request.header("content-type", "application/json").body(body.to_string()),
+            None => request,
+        };
+        let answer = request.send().unwrap();
+        let status = answer.status().as_u16();
+        (status, serde_json::from_str(&answer.text().unwrap()).unwrap_or(Value::Null))
     }
 
-    fn done(&self, http: &ureq::Agent, method: &str, path: &str, body: Option<&Value>) -> Value {
+    fn done(&self, http: &Http, method: &str, path: &str, body: Option<&Value>) -> Value {
         let (status, answer) = self.ask(http, method, path, body);
         assert!(status < 300, "{method} {path}: {status} {answer}");
         answer
     }
 
     /// Makes the endpoint `shapes` with the demo's model.
-    fn deploy(&self, http: &ureq::Agent) {
+    fn deploy(&self, http: &Http) {
         self.done(http, "POST", "/v1/endpoints", Some(&json!({"name": "shapes"})));
         let upload = self.done(http, "POST", "/v1/uploads", None)["id"].as_str().unwrap().to_owned();
         let yaml = b"name: shapes\nmodel: model\nsettings:\n  device: cpu\n  mini_batch_size: 8\n";
@@ -95,7 +95,7 @@ impl Caller {
     }
 
     /// The first so many of the demo's pictures, each so many times, as an upload.
-    fn pictures(&self, http: &ureq::Agent, files: usize, times: usize) -> String {
+    fn pictures(&self, http: &Http, files: usize, times: usize) -> String {
         let input = self.done(http, "POST", "/v1/uploads", None)["id"].as_str().unwrap().to_owned();
         for entry in std::fs::read_dir(demo().join("pictures")).unwrap().take(files) {
             let entry = entry.unwrap();
@@ -106,13 +106,13 @@ impl Caller {
         input
     }
 
-    fn post(&self, http: &ureq::Agent, upload: &str) -> String {
+    fn post(&self, http: &Http, upload: &str) -> String {
         let job = self.done(http, "POST", "/v1/endpoints/shapes/jobs", Some(&json!({"input": {"upload": upload}})));
         job["name"].as_str().unwrap().to_owned()
     }
 
     /// Posts a job, and waits until it is complete.
-    fn score(&self, http: &ureq::Agent, upload: &str) -> Duration {
+    fn score(&self, http: &Http, upload: &str) -> Duration {
         let began = Instant::now();
         let name = self.post(http, upload);
         loop {
@@ -125,9 +125,9 @@ impl Caller {
         }
     }
 
-    fn put(&self, http: &ureq::Agent, upload: &str, path: &str, bytes: &[u8]) {
+    fn put(&self, http: &Http, upload: &str, path: &str, bytes: &[u8]) {
         let url = format!("{}/v1/uploads/{upload}/files/{path}", self.url);
-        http.put(url).header("authorization", format!("Bearer {}", self.token)).send(bytes).unwrap();
+        http.put(url).bearer_auth(&self.token).body(bytes.to_vec()).send().unwrap();
     }
 }
 
@@ -139,8 +139,9 @@ impl Server {
     }
 }
 
-fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().http_status_as_error(false).build().into()
+fn agent() -> Http {
+    scorehost::tls::install();
+    Http::builder().no_proxy().tls_certs_only([]).timeout(None).build().unwrap()
 }
 
 /// The median and the slowest hundredth, in milliseconds.

@@ -23,9 +23,9 @@
 //! # The modules, in that order
 //! [`service`] holds the verbs that callers use; [`job`] runs; [`script`] is the sandbox, the only home of wasmtime,
 //! and [`builtin`] scores where there is no script; [`deployment`], [`vision`], [`infer`], [`output`], [`store`] and
-//! [`project`], which makes and builds script projects, are leaves that never name each other; [`table`] has the formats
+//! [`project`], which makes and builds script projects, and [`observe`], what operators see, are leaves that never name each other; [`table`] has the formats
 //! that scripts and the output share; [`child`] does a stranger's work in another process; [`tensor`], [`row`] and [`fault`]
-//! are the words of all. Dependencies point
+//! are the words of all; [`tls`] encrypts what goes over a wire. Dependencies point
 //! downwards only.
 
 pub mod api;
@@ -39,6 +39,7 @@ pub mod script;
 
 pub mod deployment;
 pub mod infer;
+pub mod observe;
 pub mod output;
 pub mod project;
 pub mod state;
@@ -53,3 +54,4 @@ pub mod confine;
 pub mod fault;
 pub mod row;
 pub mod tensor;
+pub mod tls;

@@ -12,24 +12,25 @@ mod tenants;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Place, demo, root, scorehost, scripts};
+use crate::support::{Place, demo, http, root, scorehost, scripts};
 
 /// A served data folder; the process is killed when this is dropped.
-struct Server {
+pub(crate) struct Server {
     /// None where something else ends it.
     child: Option<Child>,
     caller: Caller,
 }
 
 /// What a caller with one token sees.
-struct Caller {
-    url: String,
-    token: String,
-    http: ureq::Agent,
+pub(crate) struct Caller {
+    pub(crate) url: String,
+    pub(crate) token: String,
+    pub(crate) http: reqwest::blocking::Client,
 }
 
 impl std::ops::Deref for Server {
@@ -42,7 +43,7 @@ impl std::ops::Deref for Server {
 
 impl Server {
     /// Starts on a folder; the token is that of its first start.
-    fn start(data: &Path, token: Option<&str>, more: &[&str]) -> Self {
+    pub(crate) fn start(data: &Path, token: Option<&str>, more: &[&str]) -> Self {
         Self::begin(scorehost(), data, token, more).unwrap()
     }
 
@@ -51,17 +52,24 @@ impl Server {
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(more);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stderr.take().unwrap());
-        let mut url = None;
+        let (mut url, mut words) = (None, String::new());
         for _ in 0..3 {
             let mut line = String::new();
             said.read_line(&mut line).unwrap();
+            words.push_str(&line);
             if let Some((_, rest)) = line.split_once(" at ") {
                 url = rest.split_once(';').map(|(url, _)| url.to_owned());
                 break;
             }
         }
         // What it says later must not fill the pipe.
-        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        let log = Arc::new(Mutex::new(words));
+        let later = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in said.lines().map_while(Result::ok) {
+                later.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
         let Some(url) = url else {
             // It may have ended by itself.
             let _ = child.kill();
@@ -73,10 +81,7 @@ impl Server {
             BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
             line.trim().to_owned()
         });
-        // The host closes what was silent for ten seconds.
-        let config = ureq::Agent::config_builder().http_status_as_error(false).max_idle_age(Duration::from_secs(5));
-        let http = config.build().into();
-        Some(Self { child: Some(child), caller: Caller { url, token, http } })
+        Some(Self { child: Some(child), caller: Caller { url, token, http: http() }, log })
     }
 
     fn kill(&mut self) {
@@ -93,11 +98,11 @@ impl Caller {
     }
 
     /// A request with JSON, or none; the status and the JSON of the answer.
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    pub(crate) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         self.ask_as(&self.token, method, path, body, &[])
     }
 
-    fn ask_as(
+    pub(crate) fn ask_as(
         &self,
         token: &str,
         method: &str,
@@ -105,43 +110,39 @@ impl Caller {
         body: Option<&Value>,
         headers: &[(&str, &str)],
     ) -> (u16, Value) {
-        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
-        request = request.header("authorization", format!("Bearer {token}"));
+        let mut request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.url)).bearer_auth(token);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut answer = match body {
-            Some(body) => {
-                let request = request.header("content-type", "application/json").body(body.to_string()).unwrap();
-                self.http.run(request).unwrap()
-            }
-            None => self.http.run(request.body(()).unwrap()).unwrap(),
-        };
-        let text = answer.body_mut().read_to_string().unwrap();
-        (answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let answer = request.send().unwrap();
+        let status = answer.status().as_u16();
+        let text = answer.text().unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
     #[track_caller]
-    fn done(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+    pub(crate) fn done(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let (status, answer) = self.ask(method, path, body);
         assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
         answer
     }
 
     /// Sends files, and finishes the upload.
-    fn upload(&self, files: &[(&str, Vec<u8>)]) -> String {
+    pub(crate) fn upload(&self, files: &[(&str, Vec<u8>)]) -> String {
         let id = self.done("POST", "/v1/uploads", None)["id"].as_str().unwrap().to_owned();
         for (path, bytes) in files {
             let url = format!("{}/v1/uploads/{id}/files/{path}", self.url);
-            let sent =
-                self.http.put(url).header("authorization", format!("Bearer {}", self.token)).send(bytes.as_slice());
+            let sent = self.http.put(url).bearer_auth(&self.token).body(bytes.clone()).send();
             assert_eq!(sent.unwrap().status(), 204, "{path}");
         }
         self.done("POST", &format!("/v1/uploads/{id}/finish"), None);
         id
     }
 
-    fn upload_folder(&self, folder: &Path) -> String {
+    pub(crate) fn upload_folder(&self, folder: &Path) -> String {
         let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap())
@@ -152,24 +153,24 @@ impl Caller {
     }
 
     /// Makes the endpoint `shapes` with the deployment `shapes`, which answers by default.
-    fn deploy(&self, script: &str, settings: &str) -> Value {
+    pub(crate) fn deploy(&self, script: &str, settings: &str) -> Value {
         let _ = self.ask("POST", "/v1/endpoints", Some(&json!({"name": "shapes"})));
         let upload = self.upload(&bundle(script, settings));
         self.done("POST", "/v1/endpoints/shapes/deployments", Some(&json!({"upload": upload, "set_default": true})))
     }
 
-    fn submit(&self, input: &Value) -> String {
+    pub(crate) fn submit(&self, input: &Value) -> String {
         let job = self.done("POST", "/v1/endpoints/shapes/jobs", Some(&json!({"input": input})));
         job["name"].as_str().unwrap().to_owned()
     }
 
-    fn job(&self, name: &str) -> Value {
+    pub(crate) fn job(&self, name: &str) -> Value {
         self.done("GET", &format!("/v1/jobs/{name}"), None)
     }
 
     /// Waits for the job's end.
     #[track_caller]
-    fn ended(&self, name: &str) -> Value {
+    pub(crate) fn ended(&self, name: &str) -> Value {
         let began = Instant::now();
         loop {
             let job = self.job(name);
@@ -181,11 +182,11 @@ impl Caller {
         }
     }
 
-    fn output(&self, job: &str, file: &str) -> Vec<u8> {
+    pub(crate) fn output(&self, job: &str, file: &str) -> Vec<u8> {
         let url = format!("{}/v1/jobs/{job}/outputs/{file}", self.url);
-        let mut answer = self.http.get(url).header("authorization", format!("Bearer {}", self.token)).call().unwrap();
+        let answer = self.http.get(url).bearer_auth(&self.token).send().unwrap();
         assert_eq!(answer.status(), 200);
-        answer.body_mut().read_to_vec().unwrap()
+        answer.bytes().unwrap().into()
     }
 }
 
@@ -200,7 +201,7 @@ impl Drop for Server {
 }
 
 /// The files of a deployment of the demo's model.
-fn bundle(script: &str, settings: &str) -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn bundle(script: &str, settings: &str) -> Vec<(&'static str, Vec<u8>)> {
     let yaml = format!(
         "name: shapes\ncode_configuration:\n  code: src\n  scoring_script: script.wasm\nmodel: weights\nsettings:\n  device: cpu\n{settings}"
     );

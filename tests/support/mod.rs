@@ -322,3 +322,15 @@ pub(crate) fn scored(text: &str) -> Vec<Scored> {
     };
     reader.records().map(|r| row(r.unwrap())).collect()
 }
+
+/// An HTTP client of plain connections, which waits as long as it takes.
+pub(crate) fn http() -> reqwest::blocking::Client {
+    scorehost::tls::install();
+    let http = reqwest::blocking::Client::builder()
+        .no_proxy()
+        .tls_certs_only([])
+        .timeout(None)
+        // A host closes what was silent for ten seconds.
+        .pool_idle_timeout(std::time::Duration::from_secs(5));
+    http.redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}

@@ -6,6 +6,7 @@
 mod azure;
 mod docs;
 mod health;
+mod observed;
 mod openapi;
 mod patience;
 mod places;
@@ -15,7 +16,7 @@ mod routes;
 mod server;
 
 pub use openapi::openapi;
-pub use server::{ServeError, Server};
+pub use server::{Listening, ServeError, Server};
 
 use std::sync::Arc;
 
@@ -24,8 +25,10 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::observe::Place;
 use crate::service::host::{Host, HostError};
 use health::Ready;
 use places::Places;
@@ -44,6 +47,9 @@ struct Shared {
 const MOST_FOLLOWERS: usize = 256;
 /// Those of one tenant: four have to come together before others wait.
 const MOST_FOLLOWERS_EACH: usize = 64;
+
+/// What numbers are written in.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl Shared {
     fn new(host: Arc<Host>) -> Self {
@@ -64,7 +70,22 @@ impl Shared {
     }
 }
 
-/// Every route.
+/// Every route for callers, and the operator's, which has an address of its own.
+fn routers(shared: Shared) -> (Router, Router) {
+    let metrics = Router::new().route("/metrics", get(metrics)).with_state(shared.clone());
+    (router(shared), metrics)
+}
+
+/// Numbers of all tenants.
+async fn metrics(State(shared): State<Shared>) -> Result<impl IntoResponse, Problem> {
+    let following = shared.followers.taken();
+    let text = shared.call(move |host| {
+        host.metrics().set_followers(following);
+        host.measure()
+    });
+    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text.await?))
+}
+
 fn router(shared: Shared) -> Router {
     let recognised = from_fn_with_state(shared.clone(), recognised);
     let v1 = Router::from(routes::v1())
@@ -81,6 +102,7 @@ fn router(shared: Shared) -> Router {
         .fallback(|| async { Problem::no_route() })
         .method_not_allowed_fallback(|| async { Problem::no_method() })
         .layer(from_fn(plain))
+        .layer(from_fn_with_state(shared.clone(), observed::observed))
         .with_state(shared)
 }
 
@@ -101,8 +123,15 @@ async fn recognised(State(shared): State<Shared>, mut request: Request, next: Ne
     let token = token.map(|(_, token)| token.trim().to_owned()).unwrap_or_default();
     match shared.call(move |host| host.recognise(&token)).await {
         Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
+            let caller = match request.extensions().get::<Place>() {
+                Some(place) => caller.at(place.clone()),
+                None => caller,
+            };
+            request.extensions_mut().insert(caller.clone());
+            let mut response = next.run(request).await;
+            // For those who count and log.
+            response.extensions_mut().insert(caller);
+            response
         }
         Err(problem) => problem.into_response(),
     }

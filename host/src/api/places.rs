@@ -37,6 +37,11 @@ impl<K: Clone + Eq + Hash> Places<K> {
 }
 
 impl<K> Places<K> {
+    /// How many are held.
+    pub(super) fn taken(&self) -> usize {
+        self.held().values().sum()
+    }
+
     fn held(&self) -> MutexGuard<'_, HashMap<K, usize>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

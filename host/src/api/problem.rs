@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::observed::request_id;
 use crate::fault::{self, Fault};
 use crate::service::host::HostError;
 use crate::state::StateError;
@@ -34,6 +35,10 @@ pub(super) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     error: Option<AzureError>,
+    /// The request's, as the host's log has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    request_id: Option<String>,
     /// Seconds after which it may be tried again.
     #[serde(skip)]
     retry_after: u64,
@@ -62,6 +67,7 @@ impl Problem {
             detail,
             hint,
             error: None,
+            request_id: None,
             retry_after: RETRY_AFTER,
         }
     }
@@ -152,7 +158,7 @@ impl From<HostError> for Problem {
             HostError::State(StateError::Closed) => StatusCode::SERVICE_UNAVAILABLE,
             HostError::State(_) | HostError::Disk { .. } | HostError::Held => {
                 debug_assert_eq!(error.fault() == Fault::Caller, matches!(error, HostError::Held));
-                eprintln!("error: {}", fault::chain(&error));
+                tracing::error!(request = request_id(), error = fault::chain(&error), "the host failed");
                 return Self::host();
             }
         };
@@ -184,7 +190,8 @@ fn lists(what: &str) -> &'static str {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
+        self.request_id = request_id();
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).expect("texts and numbers are JSON; this is a bug");
         let mut response = (status, body).into_response();

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use scorehost::job::Control;
+use scorehost::job::{Control, Progress};
 use scorehost::output::{self, Begun, Existing};
-use scorehost::service::host::{FINISH, ProgressView};
+use scorehost::service::host::{FINISH, ProgressView, Teller};
 use scorehost::service::{self, Event, Input, Outcome, RunRequest};
 
 use super::{FAILED, say};
@@ -33,23 +33,27 @@ pub(crate) fn follow(mut request: RunRequest, lock: &Path) -> anyhow::Result<Opt
     };
     let control = Control::default();
     let mut listening = Ok(());
-    let mut told: Option<Instant> = None;
-    let mut last = None;
+    let (mut teller, mut told, mut latest) = (Teller::default(), None::<Instant>, None);
+    let tell = |teller: &mut Teller, progress: &Progress| {
+        say!("{}", serde_json::json!(teller.line(ProgressView::from(progress))));
+    };
     let outcome = service::run(&request, &control, &mut |event| match event {
         // Not earlier: its thread would be outside.
         Event::Confined(_) => listening = stop_with_stdin(&control, &request.input),
-        Event::Started { progress, .. } => say!("{}", serde_json::json!(ProgressView::from(progress))),
+        Event::Started { progress, .. } => tell(&mut teller, progress),
+        Event::Committed(committed) => teller.hear(committed),
         Event::Progress(progress) => {
-            last = Some(*progress);
             if told.is_none_or(|told| told.elapsed() >= EVENT) {
-                told = Some(Instant::now());
-                say!("{}", serde_json::json!(ProgressView::from(progress)));
+                (told, latest) = (Some(Instant::now()), None);
+                tell(&mut teller, progress);
+            } else {
+                latest = Some(*progress);
             }
         }
     });
-    // The host counts by what it was told at last, whatever became of the job.
-    if let Some(progress) = &last {
-        say!("{}", serde_json::json!(ProgressView::from(progress)));
+    // Before what went wrong: what was committed was committed.
+    if let Some(latest) = latest {
+        tell(&mut teller, &latest);
     }
     let outcome = outcome?;
     listening.map(|()| Some(outcome))

@@ -3,6 +3,7 @@
 
 mod bench;
 mod check;
+mod completion;
 mod demo;
 mod devices;
 mod follow;
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use scorehost::cache::Private;
 use scorehost::child::{self, ChildLimits};
 use scorehost::confine::Confine;
@@ -29,12 +30,14 @@ use scorehost::fault::Fault;
 use scorehost::infer::Precision;
 use scorehost::infer::device::{Device, Named};
 use scorehost::infer::trial::{self, Trial};
+use scorehost::observe::TraceError;
 use scorehost::script::Compiler;
 use scorehost::script::compile;
 use scorehost::service::ServiceError;
 use scorehost::service::host::HostError;
 use scorehost::store::BadUrl;
 use scorehost::store::objects::ObjectsError;
+use scorehost::tls::TlsError;
 
 use remote::RemoteError;
 
@@ -68,6 +71,8 @@ enum Verb {
     Openapi,
     /// Build the example scripts and score the bundled pictures
     Demo(demo::DemoArgs),
+    /// Print what a shell needs to complete this command's words
+    Completion(completion::CompletionArgs),
     #[command(flatten)]
     Remote(remote::Group),
     /// What a job's files are fetched by: asked on stdin, answers on stdout
@@ -205,10 +210,13 @@ impl From<DeviceName> for Device {
     }
 }
 
-/// Arguments that do not go together.
+/// What was typed does not go together.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct WrongUse(String);
+#[error("{text}")]
+struct WrongUse {
+    text: String,
+    hint: &'static str,
+}
 
 /// Exit codes, as the contract has them.
 const COMPLETED: u8 = 0;
@@ -233,6 +241,7 @@ pub(crate) fn main() -> ExitCode {
             say!("{}", scorehost::api::openapi().trim_end());
             Ok(COMPLETED)
         }
+        Verb::Completion(args) => completion::completion(&args, &Cli::command()),
         Verb::Remote(group) => remote::remote(&group),
         Verb::Compile(limits) => {
             let (limits, mode) = limits.parts();
@@ -259,6 +268,7 @@ fn print_error(error: &anyhow::Error) {
     let (text, cures) = chain.split_once("\nhint: ").map_or((chain.as_str(), None), |(t, c)| (t, Some(c)));
     let hint = error.downcast_ref::<ServiceError>().and_then(ServiceError::hint);
     let hint = hint.or_else(|| error.downcast_ref::<RemoteError>().and_then(RemoteError::hint));
+    let hint = hint.or_else(|| error.downcast_ref::<WrongUse>().map(|error| error.hint.to_owned()));
     let mut stderr = std::io::stderr().lock();
     // With stderr gone there is nobody to tell.
     let _ = writeln!(stderr, "error: {text}");
@@ -272,7 +282,8 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     let fault = error.downcast_ref::<ServiceError>().map(ServiceError::fault);
     let fault = fault.or_else(|| error.downcast_ref::<HostError>().map(HostError::fault));
     let fault = fault.or_else(|| error.downcast_ref::<ObjectsError>().map(ObjectsError::fault));
-    let is_wrong_use = error.is::<BadUrl>() || error.is::<WrongUse>();
+    let is_wrong_use =
+        error.is::<BadUrl>() || error.is::<WrongUse>() || error.is::<TlsError>() || error.is::<TraceError>();
     let fault = fault.or(is_wrong_use.then_some(Fault::Caller));
     match fault.or_else(|| error.downcast_ref::<RemoteError>().map(RemoteError::fault)) {
         Some(Fault::Caller) => WRONG_USE,

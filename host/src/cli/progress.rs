@@ -42,7 +42,7 @@ impl Watcher {
             return;
         }
         match event {
-            Event::Confined(_) => {}
+            Event::Confined(_) | Event::Committed(_) => {}
             Event::Started { job, device, progress, not_used, built_in } => {
                 if !not_used.is_empty() {
                     note!("note: not used here: {}", not_used.join(", "));

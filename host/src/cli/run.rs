@@ -90,18 +90,16 @@ pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
 
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     if args.output.to_str().is_some_and(StoreUrl::is_meant) {
-        let place = args.output.display();
-        return Err(WrongUse(format!(
-            "an output is made in a folder of this machine\nhint: -o FOLDER, and then `scorehost publish FOLDER {place}`"
-        ))
-        .into());
+        let text = format!("an output is made in a folder of this machine, not at `{}`", args.output.display());
+        return Err(WrongUse { text, hint: "-o FOLDER, and then `scorehost publish FOLDER PLACE`" }.into());
     }
     let (_fetcher, input) = match &args.spool {
         None => objects::input_of(&args.input)?,
         Some(folder) => (None, Input::Place(Arc::new(spooled(&args.input, folder)?))),
     };
     if args.report && matches!(input, Input::Place(_)) {
-        return Err(WrongUse("a report shows pictures of a folder of this machine".into()).into());
+        let text = "a report shows pictures of a folder of this machine".to_owned();
+        return Err(WrongUse { text, hint: "leave out --report" }.into());
     }
     let request = RunRequest {
         source: Source { file: args.deployment.clone(), set: args.set.clone(), within: args.within.clone() },

@@ -3,25 +3,48 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use clap::Args;
-use scorehost::api::Server;
+use clap::{Args, ValueEnum};
+use scorehost::api::{Listening, Server};
 use scorehost::child;
+use scorehost::observe::{self, Level, LogFormat, Tracer};
 use scorehost::service::host::{Host, HostOptions, PlaceRoot};
 use scorehost::store::StoreUrl;
+use scorehost::tls::{self, Identity};
 
-use super::{COMPLETED, note, say};
+use super::{COMPLETED, WrongUse, note, say};
 
 #[derive(Args)]
 pub(crate) struct ServeArgs {
     /// The host's folder: its database, models, deployments, uploads and outputs
     #[arg(long, value_name = "FOLDER", default_value = "scorehost-data", env = "SCOREHOST_DATA")]
     data: PathBuf,
-    /// Where to listen; loopback unless somebody says otherwise, since there is no TLS yet
+    /// Where to listen; elsewhere than on loopback with TLS
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8484")]
     listen: SocketAddr,
+    /// Speak TLS with this certificate and those that it leads to the authority by, in PEM; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's key, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Listen elsewhere than on loopback without TLS: whoever is on the way reads what goes over it
+    #[arg(long)]
+    without_tls: bool,
+    /// Where Prometheus finds numbers of all tenants, without a token: /metrics; off without
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
+    /// A collector that traces go to, as OTLP over HTTP, such as http://127.0.0.1:4318; off without
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp: Option<String>,
+    /// How the log on stderr is written
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text", env = "SCOREHOST_LOG_FORMAT")]
+    log_format: LogFormatName,
+    /// What is logged: this and what is worse. `info` has jobs, `debug` requests too
+    #[arg(long, value_enum, value_name = "LEVEL", default_value = "info", env = "SCOREHOST_LOG_LEVEL")]
+    log_level: LogLevelName,
     /// A folder whose files callers may score by their path on this machine, or a place in an object store, such as
     /// s3://BUCKET/{tenant}; may be given several times
     #[arg(long = "allow-input", value_name = "FOLDER|PLACE")]
@@ -40,10 +63,43 @@ pub(crate) struct ServeArgs {
     keep_uploads: Duration,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormatName {
+    /// Lines for people
+    Text,
+    /// An object of JSON a line
+    Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogLevelName {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
 pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
     let place = |text: &PathBuf| text.to_str().filter(|text| StoreUrl::is_meant(text)).map(str::parse);
     let (places, folders): (Vec<_>, Vec<_>) = args.allowed_inputs.iter().partition(|text| place(text).is_some());
+    let format = match args.log_format {
+        LogFormatName::Text => LogFormat::Text,
+        LogFormatName::Json => LogFormat::Json,
+    };
+    let level = match args.log_level {
+        LogLevelName::Error => Level::Error,
+        LogLevelName::Warn => Level::Warn,
+        LogLevelName::Info => Level::Info,
+        LogLevelName::Debug => Level::Debug,
+    };
+    observe::start_log(format, level);
     let allowed = |path: &PathBuf| path.canonicalize().with_context(|| format!("--allow-input `{}`", path.display()));
+    let tracer = args.otlp.as_deref().filter(|url| !url.is_empty());
+    let tracer = tracer.map(|url| {
+        tls::install();
+        Tracer::start(url).map(Arc::new)
+    });
+    let tracer = tracer.transpose()?;
     let options = HostOptions {
         data: args.data.clone(),
         program: child::this_program()?,
@@ -53,22 +109,56 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
         most_jobs: args.jobs.into(),
         keep_jobs: args.keep_jobs,
         keep_uploads: args.keep_uploads,
+        metrics: Arc::default(),
+        tracer: tracer.clone(),
     };
+    let identity = args.tls_cert.as_deref().zip(args.tls_key.as_deref());
+    let identity = identity.map(|(certificate, key)| Identity::read(certificate, key)).transpose()?;
+    let scheme = if identity.is_some() { "https" } else { "http" };
+    let open = [Some(args.listen).filter(|_| identity.is_none()), args.metrics];
+    let open = open.into_iter().flatten().find(|address| !address.ip().is_loopback());
+    if let Some(address) = open.filter(|_| !args.without_tls) {
+        return Err(WrongUse {
+            text: format!("others than this machine's would reach `{address}` unencrypted"),
+            hint: "--tls-cert and --tls-key encrypt; behind a proxy that does, or in a network that is trusted: --without-tls",
+        }
+        .into());
+    }
     // Before the host: a port that is taken should not have started jobs.
-    let server = Server::bind(args.listen)?;
+    let server = Server::bind(Listening { address: args.listen, identity, metrics: args.metrics })?;
     let (host, token) = Host::open(options).with_context(|| format!("cannot serve `{}`", args.data.display()))?;
     let host = Arc::new(host);
     if let Some(token) = token {
-        note!("first start: this token may do everything, and is not shown again");
+        tell(args, "first start: this token may do everything, and is not shown again");
         say!("{token}");
     }
-    note!(
-        "serving `{}` at http://{}; Ctrl-C ends it, and jobs go on at the next start",
-        args.data.display(),
-        server.address()
+    tell(
+        args,
+        &format!(
+            "serving `{}` at {scheme}://{}; Ctrl-C ends it, and jobs go on at the next start",
+            args.data.display(),
+            server.address()
+        ),
     );
+    if let Some(address) = server.metrics_address() {
+        tell(args, &format!("numbers for Prometheus at http://{address}/metrics"));
+    }
     server.serve(&host);
-    note!("stopping the jobs that run");
+    tell(args, "stopping the jobs that run");
     host.close();
+    if let Some(tracer) = tracer {
+        tracer.stop();
+    }
     Ok(COMPLETED)
+}
+
+/// What the operator is told whatever the level; among JSON, as JSON.
+fn tell(args: &ServeArgs, text: &str) {
+    match args.log_format {
+        LogFormatName::Text => note!("{text}"),
+        LogFormatName::Json => {
+            let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+            note!("{}", serde_json::json!({ "timestamp": timestamp, "level": "INFO", "message": text }));
+        }
+    }
 }

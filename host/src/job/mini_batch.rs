@@ -1,7 +1,7 @@
 //! One mini-batch's files, and what its score becomes: rows and errors that can be committed.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::tally::failed_files;
 use crate::fault;
@@ -15,6 +15,10 @@ pub(super) struct Scored {
     pub(super) device_time: Duration,
     /// Of its files.
     pub(super) input_bytes: u64,
+    /// When it was begun.
+    pub(super) started: SystemTime,
+    /// Why each attempt but the last failed.
+    pub(super) retried: Vec<&'static str>,
     /// About how much memory it takes.
     pub(super) bytes: usize,
 }
@@ -25,11 +29,12 @@ const MIN_MESSAGE_BYTES: usize = 256;
 
 /// When and how long a mini-batch was scored.
 pub(super) struct Timing {
-    pub(super) started: String,
+    pub(super) started: SystemTime,
     pub(super) seconds: f64,
     pub(super) device_time: Duration,
     pub(super) input_bytes: u64,
     pub(super) attempts: u32,
+    pub(super) retried: Vec<&'static str>,
 }
 
 /// One mini-batch: the files that the script gets, and those whose names it cannot be given.
@@ -95,6 +100,8 @@ impl<'a> MiniBatch<'a> {
         Scored {
             device_time: timing.device_time,
             input_bytes: timing.input_bytes,
+            started: timing.started,
+            retried: timing.retried,
             bytes: outcome.bytes,
             done: Done {
                 index: self.index,
@@ -103,7 +110,7 @@ impl<'a> MiniBatch<'a> {
                 rows: outcome.rows,
                 errors: outcome.errors,
                 attempts: timing.attempts,
-                started: timing.started,
+                started: humantime::format_rfc3339_millis(timing.started).to_string(),
                 seconds: timing.seconds,
                 device_seconds: timing.device_time.as_secs_f64(),
                 staged: outcome.staged,
@@ -160,13 +167,9 @@ mod tests {
     fn a_long_reason_is_shorter_where_it_is_repeated_for_many_files() {
         for (files, bytes) in [(1, 4000), (1000, 4000), (100_000, MIN_MESSAGE_BYTES)] {
             let names = vec![b"name".as_slice(); files];
-            let timing = Timing {
-                started: String::new(),
-                seconds: 0.0,
-                device_time: Duration::ZERO,
-                input_bytes: 0,
-                attempts: 1,
-            };
+            let (started, device_time) = (SystemTime::UNIX_EPOCH, Duration::ZERO);
+            let timing =
+                Timing { started, seconds: 0.0, device_time, input_bytes: 0, attempts: 1, retried: Vec::new() };
             let error = ScriptError::Trap { reason: "x".repeat(4000 - "the script trapped: ".len()) };
             let errors = MiniBatch::new(0, &names).failed(&error, timing).done.errors;
             assert_eq!(errors.len(), files);

@@ -17,7 +17,7 @@ mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub use runner::{Job, run};
 pub use scorer::Scorer;
@@ -72,6 +72,36 @@ pub struct Progress {
     pub device_time: Duration,
     /// Bytes of the files that this run scored.
     pub input_bytes: u64,
+}
+
+/// What one wait for the disk made durable, for whoever counts.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// In plan order.
+    pub mini_batches: Vec<Settled>,
+    /// How long the wait was.
+    pub seconds: f64,
+}
+
+/// A mini-batch that is committed.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// Its number.
+    pub index: u64,
+    /// Its files.
+    pub files: u32,
+    /// Those of them that failed.
+    pub failed: u32,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why each attempt but the last failed, by the kind of error.
+    pub retried: Vec<&'static str>,
+    /// The first row that it has in `errors.csv`: kind and message.
+    pub error: Option<(String, String)>,
+    /// When it was begun.
+    pub started: SystemTime,
+    /// How long it took, with its retries.
+    pub seconds: f64,
 }
 
 impl Summary {

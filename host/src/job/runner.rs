@@ -6,14 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Instant;
 
 use super::feed::{Closing, Feed, WINDOW};
-use super::mini_batch::{error_row, shown};
+use super::mini_batch::{Scored, error_row, shown};
 use super::plan::Plan;
 use super::scorer::Scorer;
 use super::tally::Tally;
 use super::worker::{Finished, Worker};
-use super::{Control, End, JobError, Progress, Summary};
+use super::{Committed, Control, End, JobError, Progress, Settled, Summary};
 use crate::deployment::Settings;
 use crate::fault;
 use crate::output::{Done, ErrorRow, Output, OutputError};
@@ -49,7 +50,7 @@ pub fn run(
     job: &Job<'_>,
     output: &mut Output,
     summary: &mut Summary,
-    mut report: impl FnMut(&Progress),
+    mut report: impl FnMut(&Progress, &Committed),
 ) -> Result<(), JobError> {
     let feed = Feed::new(job.from.mini_batches, job.plan.mini_batch_count(), job.control);
     let staging = output.staging_folder();
@@ -86,7 +87,7 @@ fn commit_all(
     output: &mut Output,
     summary: &mut Summary,
     channel: &Channel<'_, '_>,
-    report: &mut impl FnMut(&Progress),
+    report: &mut impl FnMut(&Progress, &Committed),
 ) -> Result<(), JobError> {
     let Channel { feed, finished } = channel;
     let mut waiting = BTreeMap::new();
@@ -107,7 +108,7 @@ fn commit_all(
                 }
             }
         }
-        let mut group = Vec::new();
+        let (mut group, mut settled) = (Vec::new(), Vec::new());
         let mut freed = 0;
         while let Some(mut scored) = waiting.remove(&summary.tally.mini_batches) {
             accept(job, output, &mut scored.done);
@@ -118,6 +119,7 @@ fn commit_all(
             summary.input_bytes += scored.input_bytes;
             freed += scored.bytes;
             first_error = first_error.or_else(|| scored.done.errors.first().map(in_words));
+            settled.push(as_settled(&mut scored));
             group.push(scored.done);
             failure = is_past(job, &summary.tally);
             if failure.is_some() {
@@ -125,7 +127,9 @@ fn commit_all(
             }
         }
         if !group.is_empty() {
+            let began = Instant::now();
             output.commit(&group)?;
+            let committed = Committed { mini_batches: settled, seconds: began.elapsed().as_secs_f64() };
             for done in &group {
                 job.services.loader.end(done.index);
             }
@@ -134,7 +138,7 @@ fn commit_all(
             }
             feed.committed(summary.tally.mini_batches, freed);
             summary.retries = feed.retries.load(Ordering::Relaxed);
-            report(&progress(job, summary));
+            report(&progress(job, summary), &committed);
         }
         if let Some(limit) = full {
             return Err(OutputError::Quota { limit }.into());
@@ -166,6 +170,20 @@ fn progress(job: &Job<'_>, summary: &Summary) -> Progress {
         files: job.plan.file_count() as u64,
         device_time: summary.device_time,
         input_bytes: summary.input_bytes,
+    }
+}
+
+fn as_settled(scored: &mut Scored) -> Settled {
+    let done = &scored.done;
+    Settled {
+        index: done.index,
+        files: done.files,
+        failed: done.failed,
+        attempts: done.attempts,
+        retried: std::mem::take(&mut scored.retried),
+        error: done.errors.first().map(|error| (error.kind.clone(), error.message.clone())),
+        started: scored.started,
+        seconds: done.seconds,
     }
 }
 

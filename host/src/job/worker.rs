@@ -77,8 +77,8 @@ impl<'a> Worker<'a> {
         }
         let names: Vec<&[u8]> = self.job.plan.mini_batch(index).collect();
         let batch = MiniBatch::new(index, &names);
-        let began = Instant::now();
-        let started = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let (started, began) = (SystemTime::now(), Instant::now());
+        let mut retried = Vec::new();
         let mut device_time = Duration::ZERO;
         let mut attempt = 0;
         let result = loop {
@@ -107,6 +107,7 @@ impl<'a> Worker<'a> {
                 Decision::GiveUp => break Err(error),
                 Decision::Retry(pause) => {
                     self.feed.retries.fetch_add(1, Ordering::Relaxed);
+                    retried.push(error.kind());
                     if !self.pause(pause) {
                         return None;
                     }
@@ -119,13 +120,8 @@ impl<'a> Worker<'a> {
             }
             result => result,
         };
-        let timing = Timing {
-            started,
-            seconds: began.elapsed().as_secs_f64(),
-            device_time,
-            input_bytes: self.input_bytes(&batch),
-            attempts: attempt,
-        };
+        let (seconds, input_bytes) = (began.elapsed().as_secs_f64(), self.input_bytes(&batch));
+        let timing = Timing { started, seconds, device_time, input_bytes, attempts: attempt, retried };
         let scored = match result {
             Ok((output, staged)) => batch.succeeded(output, staged, timing, self.rows_count()),
             Err(error) => batch.failed(&error, timing),

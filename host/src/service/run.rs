@@ -20,7 +20,7 @@ use crate::infer::trial::Trial;
 use crate::job::plan::Plan;
 use crate::job::record::{Counts, DeviceRecord, Record, State, cpu_seconds, peak_memory_bytes};
 use crate::job::tally::Tally;
-use crate::job::{self, Control, End, Job, Progress, Scorer, Summary};
+use crate::job::{self, Committed, Control, End, Job, Progress, Scorer, Summary};
 use crate::output::{Existing, Format, MadeFolder, Output, OutputOptions, Resumed};
 use crate::script::{self, CompileCache, Compiler, Engine, FileQuota, InstanceLimits, Level, Models, Script, Services};
 use crate::store::{self, Spool};
@@ -98,7 +98,9 @@ pub enum Event<'a> {
         /// What is scored and how, where there is no script.
         built_in: Option<&'a str>,
     },
-    /// Mini-batches were committed.
+    /// Mini-batches were committed: these.
+    Committed(&'a Committed),
+    /// They were; so far is the job.
     Progress(Progress),
 }
 
@@ -194,7 +196,10 @@ pub fn run(
     };
     let clock = (SystemTime::now(), Instant::now());
     let mut summary = Summary::from(from);
-    let result = job::run(&job, &mut output, &mut summary, |progress| observer(&Event::Progress(*progress)));
+    let result = job::run(&job, &mut output, &mut summary, |progress, committed| {
+        observer(&Event::Committed(committed));
+        observer(&Event::Progress(*progress));
+    });
     device.notices = backend.notices();
     // Counted for people: where it cannot be, it is not worth an error.
     let bytes = output.bytes().unwrap_or_default();

@@ -459,6 +459,26 @@ impl State {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// How many jobs are in a state.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn count(&self, status: JobStatus) -> Result<u64> {
+        let read = self.read();
+        // The states by name, so that the index of those that have not ended serves.
+        let mut query =
+            read.prepare_cached("SELECT count(*) FROM jobs WHERE status = ?1 AND status IN ('Queued', 'Running')")?;
+        Ok(query.query_row([status.name()], |row| row.get(0))?)
+    }
+
+    /// The name of the tenant that a job belongs to.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn tenant_of(&self, job: &Job) -> Result<String> {
+        Ok(tenants::of_id(&self.read(), job.tenant)?.name)
+    }
+
     /// Writes that a process is begun for a job, before it is. False if the job does not wait or run any more.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ use super::spool::{SpoolFolder, next_name};
 use super::words::{Ask, Tell};
 use super::{MAX_FILES, StoreUrl};
 use crate::fault::{self, Fault};
+use crate::tls;
 
 /// Files fetched at once: a request takes some 50 ms, most of which is waiting.
 const AT_ONCE: usize = 32;
@@ -145,7 +146,7 @@ struct Objects {
 impl Objects {
     fn open(place: &StoreUrl) -> Result<Self, ObjectsError> {
         // What speaks https needs it; one that is there already does as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        tls::install();
         // A caller's place decides the bucket, and nothing in the environment.
         let is_meant = |key: &str| {
             is_setting(key)

@@ -2,13 +2,19 @@
 //! service's views, or why there is none. Every wait and every answer that is kept in memory has a bound.
 
 use std::io::Read;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use backon::{BlockingRetryable, ExponentialBuilder};
+use bytes::Bytes;
+use futures_util::stream;
+use reqwest::header::{self, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Body, Certificate, Method, RequestBuilder, Response, Url};
+use scorehost::tls;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use ureq::http::{Method, Request, Response, Uri, header};
-use ureq::{Agent, AsSendBody, Body, SendBody};
+use tokio::runtime::Runtime;
 
 use super::error::{RemoteError, plain};
 use super::profile::Profile;
@@ -21,19 +27,29 @@ const SILENCE: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(5);
 /// A deployment's script is compiled and its model opened, and a model of gigabytes read, before the answer comes.
 const WORK: Duration = Duration::from_secs(20 * 60);
+/// How often what is sent is looked at for having moved.
+const LOOK: Duration = Duration::from_millis(500);
 /// Of an answer in JSON.
 const MOST_JSON: u64 = 16 << 20;
 /// Of a list of files: a million, with long names.
 const MOST_LIST: u64 = 512 << 20;
 /// Of an error's text.
 const MOST_PROBLEM: u64 = 256 << 10;
+/// Of a file of certificates: that of all public authorities has a quarter of this.
+const MOST_CERTIFICATES: u64 = 1 << 20;
+/// Of an address, which is what HTTP libraries take.
+const MOST_ADDRESS: usize = 64 << 10;
+/// Bytes of a file that are read and sent at once.
+const CHUNK: usize = 64 << 10;
 /// Connections at once: uploads wait for the host's disk file by file, and hide that from each other.
 pub(super) const CONNECTIONS: usize = 8;
 
 /// A host, and who asks.
 #[derive(Clone)]
 pub(super) struct Client {
-    agent: Agent,
+    http: reqwest::Client,
+    /// One thread, on which all requests are made; those who ask wait on their own.
+    runtime: Arc<Runtime>,
     profile: Profile,
 }
 
@@ -61,19 +77,27 @@ pub(super) fn retried<T>(what: impl FnMut() -> Result<T, RemoteError>) -> Result
 }
 
 impl Client {
-    pub(super) fn new(profile: Profile) -> Self {
-        let config = Agent::config_builder()
+    pub(super) fn new(profile: Profile) -> Result<Self, RemoteError> {
+        tls::install();
+        let here = |source| RemoteError::Start { source };
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(here)?;
+        let http = reqwest::Client::builder()
             // The host is asked itself: nobody between is to see the token.
-            .proxy(None)
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .timeout_connect(Some(CONNECT))
-            .timeout_per_read(Some(SILENCE))
-            .timeout_per_write(Some(SILENCE))
-            .max_idle_connections_per_host(CONNECTIONS)
-            .max_idle_age(IDLE)
+            .no_proxy()
+            .redirect(Policy::none())
+            .connect_timeout(CONNECT)
+            .pool_max_idle_per_host(CONNECTIONS)
+            .pool_idle_timeout(IDLE)
             .user_agent(concat!("scorehost/", env!("CARGO_PKG_VERSION")));
-        Self { agent: config.build().new_agent(), profile }
+        let http = match &profile.ca {
+            Some(path) => http.tls_certs_only(certificates(path)?),
+            // To read the system's authorities takes a while, and nobody would ask them.
+            None if profile.url.starts_with("http:") => http.tls_certs_only([]),
+            None => http,
+        };
+        let http = http.build().map_err(|error| here(std::io::Error::other(error)))?;
+        Ok(Self { http, runtime: Arc::new(runtime), profile })
     }
 
     /// Where the host is, without a `/` at the end.
@@ -82,13 +106,13 @@ impl Client {
     }
 
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RemoteError> {
-        let answer = self.send(self.request(Method::GET, path, ())?)?;
+        let answer = self.send(self.request(Method::GET, path)?, SILENCE)?;
         self.json(answer, path, MOST_JSON)
     }
 
     /// As [`Client::get`], for answers that list files.
     pub(super) fn get_files<T: DeserializeOwned>(&self, path: &str) -> Result<T, RemoteError> {
-        let answer = self.send(self.request(Method::GET, path, ())?)?;
+        let answer = self.send(self.request(Method::GET, path)?, SILENCE)?;
         self.json(answer, path, MOST_LIST)
     }
 
@@ -112,8 +136,8 @@ impl Client {
     }
 
     /// Posts what has nothing to say, and cares for no more than that it was done.
-    pub(super) fn ask(&self, path: &str) -> Result<Response<Body>, RemoteError> {
-        self.send(self.working(self.request(Method::POST, path, Vec::new())?))
+    pub(super) fn ask(&self, path: &str) -> Result<Answer, RemoteError> {
+        self.send(self.request(Method::POST, path)?.body(Vec::new()), WORK)
     }
 
     /// As [`Client::ask`], for an answer.
@@ -126,22 +150,22 @@ impl Client {
     }
 
     pub(super) fn delete(&self, path: &str) -> Result<(), RemoteError> {
-        self.send(self.request(Method::DELETE, path, ())?).map(drop)
+        self.send(self.request(Method::DELETE, path)?, SILENCE).map(drop)
     }
 
     /// Puts so many bytes of a file.
-    pub(super) fn put(&self, path: &str, bytes: u64, from: &mut dyn Read) -> Result<(), RemoteError> {
-        let mut request = self.request(Method::PUT, path, SendBody::from_reader(from))?;
+    pub(super) fn put(&self, path: &str, bytes: u64, from: impl Read + Send + 'static) -> Result<(), RemoteError> {
+        let waits = Arc::new(Mutex::new(Waits { since: Instant::now(), most: SILENCE }));
+        let request = self.request(Method::PUT, path)?;
         // With its length said, a file that was cut on its way is no file.
-        request.headers_mut().insert(header::CONTENT_LENGTH, bytes.into());
-        let octets = header::HeaderValue::from_static("application/octet-stream");
-        request.headers_mut().insert(header::CONTENT_TYPE, octets);
-        self.send(self.working(request)).map(drop)
+        let request = request.header(header::CONTENT_LENGTH, bytes);
+        let request = request.header(header::CONTENT_TYPE, "application/octet-stream");
+        self.send_watched(request.body(parts(bytes, from, &waits)), &waits).map(drop)
     }
 
     /// Opens a file of the host's, to be read up to where the caller expects its end.
     pub(super) fn open(&self, path: &str) -> Result<impl Read, RemoteError> {
-        Ok(self.send(self.request(Method::GET, path, ())?)?.into_body().into_reader())
+        self.send(self.request(Method::GET, path)?, SILENCE)
     }
 
     fn change(
@@ -150,70 +174,159 @@ impl Client {
         path: &str,
         sent: &impl Serialize,
         key: Option<&str>,
-    ) -> Result<Response<Body>, RemoteError> {
+    ) -> Result<Answer, RemoteError> {
         let bytes = serde_json::to_vec(sent).expect("requests are plain values; this is a bug");
-        let mut request = self.request(method, path, bytes)?;
-        let json = header::HeaderValue::from_static("application/json");
-        request.headers_mut().insert(header::CONTENT_TYPE, json);
+        let mut request = self.request(method, path)?.body(bytes).header(header::CONTENT_TYPE, "application/json");
         if let Some(key) = key {
-            let key = key.parse().map_err(|_| RemoteError::Use {
+            let key = HeaderValue::from_str(key).map_err(|_| RemoteError::Use {
                 text: "the idempotency key has characters that no request can hold".to_owned(),
                 hint: "letters, digits and `-` do",
             })?;
-            request.headers_mut().insert("idempotency-key", key);
+            request = request.header("idempotency-key", key);
         }
-        self.send(self.working(request))
+        self.send(request, WORK)
     }
 
     fn address(&self, path: &str) -> String {
         format!("{}/v1{path}", self.profile.url)
     }
 
-    fn request<B>(&self, method: Method, path: &str, body: B) -> Result<Request<B>, RemoteError> {
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, RemoteError> {
         let url = self.address(path);
+        let address = url.parse::<Url>().ok().filter(|address| {
+            // A name of dots would be taken for a step up, and another address be asked.
+            url.len() < MOST_ADDRESS && address.path().ends_with(path.split('?').next().unwrap_or_default())
+        });
         let reason = "it cannot be sent; is a name or path too long?";
-        let address: Uri = url.parse().map_err(|_| RemoteError::Url { url, reason })?;
-        let mut request = Request::new(body);
-        *request.method_mut() = method;
-        *request.uri_mut() = address;
-        let token: Result<header::HeaderValue, _> = format!("Bearer {}", self.profile.token).parse();
+        let address = address.ok_or(RemoteError::Url { url, reason })?;
+        let token = HeaderValue::from_str(&format!("Bearer {}", self.profile.token));
         let mut token = token.map_err(|_| RemoteError::Use {
             text: "the token has characters that no token has".to_owned(),
             hint: "copy it again from where `token create` showed it",
         })?;
         token.set_sensitive(true);
-        request.headers_mut().insert(header::AUTHORIZATION, token);
-        Ok(request)
+        Ok(self.http.request(method, address).header(header::AUTHORIZATION, token))
     }
 
-    /// Lets the host take its time.
-    fn working<B: AsSendBody>(&self, request: Request<B>) -> Request<B> {
-        self.agent.configure_request(request).timeout_per_read(Some(WORK)).build()
+    /// Sends a request; its answer begins within this time.
+    fn send(&self, request: RequestBuilder, most: Duration) -> Result<Answer, RemoteError> {
+        self.send_watched(request, &Mutex::new(Waits { since: Instant::now(), most }))
     }
 
-    fn send<B: AsSendBody>(&self, request: Request<B>) -> Result<Response<Body>, RemoteError> {
-        let unreachable = |source| RemoteError::Unreachable { url: self.profile.url.clone(), source };
-        let mut answer = self.agent.run(request).map_err(unreachable)?;
-        let status = answer.status();
+    fn send_watched(&self, request: RequestBuilder, waits: &Mutex<Waits>) -> Result<Answer, RemoteError> {
+        let response = self.runtime.block_on(async {
+            let mut response = std::pin::pin!(request.send());
+            loop {
+                match tokio::time::timeout(LOOK, &mut response).await {
+                    Ok(response) => break response.map_err(broken),
+                    Err(_) => {
+                        let waits = waits.lock().unwrap_or_else(PoisonError::into_inner);
+                        if waits.since.elapsed() > waits.most {
+                            break Err(silent(waits.most));
+                        }
+                    }
+                }
+            }
+        });
+        let response = response.map_err(|source| self.lost(source))?;
+        let status = response.status();
+        let answer = Answer { response, runtime: Arc::clone(&self.runtime), rest: Bytes::new() };
         if status.is_success() {
             return Ok(answer);
         }
-        let bytes = answer.body_mut().with_config().limit(MOST_PROBLEM).read_to_vec().unwrap_or_default();
+        let mut bytes = Vec::new();
+        // Of what breaks off, the status is told all the same.
+        let _ = answer.take(MOST_PROBLEM).read_to_end(&mut bytes);
         let problem: Problem = serde_json::from_slice(&bytes).unwrap_or_default();
         let detail = problem.detail.or(problem.title).unwrap_or_else(|| format!("the host answers {status}"));
         let (detail, hint) = (plain(&detail), problem.hint.as_deref().map(plain));
         Err(RemoteError::Answer { status: status.as_u16(), detail, hint })
     }
 
-    fn json<T: DeserializeOwned>(&self, mut answer: Response<Body>, path: &str, most: u64) -> Result<T, RemoteError> {
-        let bytes = answer.body_mut().with_config().limit(most).read_to_vec();
+    fn lost(&self, source: std::io::Error) -> RemoteError {
+        let url = self.profile.url.clone();
+        if tls::is_distrust(&source) {
+            RemoteError::Distrusted { url, source }
+        } else {
+            RemoteError::Unreachable { url, source }
+        }
+    }
+
+    fn json<T: DeserializeOwned>(&self, answer: Answer, path: &str, most: u64) -> Result<T, RemoteError> {
+        let mut bytes = Vec::new();
+        answer.take(most + 1).read_to_end(&mut bytes).map_err(|source| self.lost(source))?;
         let strange = |reason| RemoteError::Strange { url: self.address(path), reason };
-        let bytes = bytes.map_err(|source| match source {
-            ureq::Error::BodyExceedsLimit(_) => strange(format!("its answer is over {most} bytes")),
-            source => RemoteError::Unreachable { url: self.profile.url.clone(), source },
-        })?;
+        if bytes.len() as u64 > most {
+            return Err(strange(format!("its answer is over {most} bytes")));
+        }
         serde_json::from_slice(&bytes).map_err(|e| strange(e.to_string()))
     }
+}
+
+/// How long is waited for something to move.
+struct Waits {
+    since: Instant,
+    most: Duration,
+}
+
+/// A body of so many bytes, of which each part that goes shows that the connection lives. After the last, the host works.
+fn parts(bytes: u64, from: impl Read + Send + 'static, waits: &Arc<Mutex<Waits>>) -> Body {
+    let (mut from, waits, mut left) = (from.take(bytes), Arc::clone(waits), bytes);
+    let next = move || {
+        let mut part = vec![0; CHUNK];
+        let read = match from.read(&mut part) {
+            Ok(0) => return None,
+            Ok(read) => read,
+            Err(error) => return Some(Err(error)),
+        };
+        part.truncate(read);
+        left = left.saturating_sub(read as u64);
+        let most = if left == 0 { WORK } else { SILENCE };
+        *waits.lock().unwrap_or_else(PoisonError::into_inner) = Waits { since: Instant::now(), most };
+        Some(Ok(Bytes::from(part)))
+    };
+    Body::wrap_stream(stream::iter(std::iter::from_fn(next)))
+}
+
+/// An answer whose body is read.
+pub(super) struct Answer {
+    response: Response,
+    runtime: Arc<Runtime>,
+    /// What has come and was not read.
+    rest: Bytes,
+}
+
+impl Read for Answer {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        while self.rest.is_empty() {
+            let next = self.runtime.block_on(async { tokio::time::timeout(SILENCE, self.response.chunk()).await });
+            match next.map_err(|_| silent(SILENCE))?.map_err(broken)? {
+                Some(part) => self.rest = part,
+                None => return Ok(0),
+            }
+        }
+        let part = self.rest.split_to(into.len().min(self.rest.len()));
+        into[..part.len()].copy_from_slice(&part);
+        Ok(part.len())
+    }
+}
+
+/// Without the address, which is told where this is.
+fn broken(error: reqwest::Error) -> std::io::Error {
+    std::io::Error::other(error.without_url())
+}
+
+fn silent(most: Duration) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, format!("nothing moved for {} s", most.as_secs()))
+}
+
+/// The authorities that are trusted in the place of the system's.
+fn certificates(path: &std::path::Path) -> Result<Vec<Certificate>, RemoteError> {
+    let failed = |source| RemoteError::File { what: "read", path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).and_then(|file| file.take(MOST_CERTIFICATES).read_to_end(&mut bytes)).map_err(failed)?;
+    let read = Certificate::from_pem_bundle(&bytes).ok().filter(|read| !read.is_empty());
+    read.ok_or_else(|| RemoteError::NoAuthority(path.to_owned()))
 }
 
 #[cfg(test)]
@@ -254,7 +367,7 @@ pub(super) mod tests {
             }
             asked
         };
-        (Client::new(Profile { url, token: "sh_1".to_owned() }), std::thread::spawn(serve))
+        (Client::new(Profile { url, token: "sh_1".to_owned(), ca: None }).unwrap(), std::thread::spawn(serve))
     }
 
     /// An answer of this status.
@@ -292,7 +405,8 @@ pub(super) mod tests {
         let endless = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n[", u64::MAX / 4);
         let text = "1,".repeat(9 << 20);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let profile = Profile { url: format!("http://{}", listener.local_addr().unwrap()), token: "t".into() };
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let profile = Profile { url, token: "t".into(), ca: None };
         let serve = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 4096];
@@ -301,8 +415,36 @@ pub(super) mod tests {
             // The reader hangs up at some point of this.
             let _ = stream.write_all(text.as_bytes());
         });
-        let refused = Client::new(profile).get::<Vec<u32>>("/jobs").unwrap_err();
+        let refused = Client::new(profile).unwrap().get::<Vec<u32>>("/jobs").unwrap_err();
         assert!(refused.to_string().contains("over 16777216 bytes"), "{refused}");
+        serve.join().unwrap();
+    }
+
+    #[test]
+    fn a_name_of_dots_asks_for_nothing_else() {
+        let (client, _) = host(Vec::new());
+        for path in ["/endpoints/..", "/endpoints/../jobs", "/jobs/."] {
+            assert!(matches!(client.delete(path), Err(RemoteError::Url { .. })), "{path}");
+        }
+        assert!(client.request(Method::GET, "/jobs?limit=1&before=a%2Fb").is_ok());
+        assert!(client.request(Method::GET, &format!("/jobs/{}", "x".repeat(MOST_ADDRESS))).is_err());
+    }
+
+    #[test]
+    fn a_refusal_that_comes_before_the_file_is_sent_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let serve = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(answer("429 Too Many Requests", r#"{"detail":"no room"}"#).as_bytes()).unwrap();
+            // Until the client hangs up, so that nothing is reset before it is read.
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        });
+        let client = Client::new(Profile { url, token: "t".into(), ca: None }).unwrap();
+        let refused = client.put("/uploads/u/files/f", 1 << 30, std::io::repeat(0)).unwrap_err();
+        assert_eq!(refused.to_string(), "no room");
+        drop(client);
         serve.join().unwrap();
     }
 

@@ -24,7 +24,23 @@ pub(crate) enum RemoteError {
     Unreachable {
         url: String,
         #[source]
-        source: ureq::Error,
+        source: std::io::Error,
+    },
+    /// Somebody answers, and does not show to be that host.
+    #[error("the certificate of `{url}` is not to be trusted")]
+    Distrusted {
+        url: String,
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file of authorities has none.
+    #[error("`{}` has no certificate in PEM", .0.display())]
+    NoAuthority(PathBuf),
+    /// Nothing can be asked from here.
+    #[error("cannot begin to ask")]
+    Start {
+        #[source]
+        source: std::io::Error,
     },
     /// The host says no.
     #[error("{detail}")]
@@ -84,6 +100,7 @@ impl RemoteError {
             RemoteError::Answer { status: 400..=499, .. } => Fault::Caller,
             RemoteError::Answer { .. }
             | RemoteError::Strange { .. }
+            | RemoteError::Start { .. }
             | RemoteError::Path(_)
             | RemoteError::Length { .. } => Fault::Host,
             RemoteError::BrokeOff { source, .. } => source.fault(),
@@ -93,27 +110,28 @@ impl RemoteError {
 
     /// Whether the same request may be answered another time. What the host refuses, it would refuse again.
     pub(super) fn is_worth_a_retry(&self) -> bool {
-        use ureq::Error::{ConnectionFailed, HostNotFound, Io, Protocol, Timeout};
-        match self {
-            RemoteError::Unreachable { source, .. } => {
-                matches!(source, Io(_) | Timeout(_) | Protocol(_) | ConnectionFailed | HostNotFound)
-            }
-            RemoteError::Answer { status: 502..=504, .. } | RemoteError::Lost { .. } | RemoteError::Length { .. } => {
-                true
-            }
-            _ => false,
-        }
+        matches!(
+            self,
+            RemoteError::Unreachable { .. }
+                | RemoteError::Answer { status: 502..=504, .. }
+                | RemoteError::Lost { .. }
+                | RemoteError::Length { .. }
+        )
     }
 
     /// A known cure, for the `hint:` line.
     pub(crate) fn hint(&self) -> Option<String> {
         let text = match self {
-            RemoteError::Url { .. } => "it has the form http://HOST:PORT",
+            RemoteError::Url { .. } => "it has the form https://HOST:PORT or http://HOST:PORT",
             RemoteError::NoToken { .. } => {
                 "set SCOREHOST_TOKEN, or write `url: …` and `token: …` to scorehost/config.yml in your config folder"
             }
             RemoteError::OpenProfile { path } => return Some(format!("chmod 600 '{}'", path.display())),
             RemoteError::Unreachable { .. } => "see whether `scorehost serve` runs there; --url names another host",
+            RemoteError::Distrusted { .. } => {
+                "SCOREHOST_CA, or `ca: …` in the profile, names the certificates to trust; --url has to say the name that the host's has"
+            }
+            RemoteError::NoAuthority(_) => "it begins with `-----BEGIN CERTIFICATE-----`",
             RemoteError::Answer { hint, .. } => return hint.clone(),
             RemoteError::Empty(_) => "hidden files and links out of the folder are not taken",
             RemoteError::BrokeOff { upload, .. } => {

@@ -68,7 +68,7 @@ pub(crate) struct HostArgs {
 
 impl HostArgs {
     fn client(&self) -> Result<Client, RemoteError> {
-        Ok(Client::new(Profile::find(self.url.as_deref())?))
+        Client::new(Profile::find(self.url.as_deref())?)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Which host is asked, and as whom. What goes in: what was typed, the environment, and the user's profile, a file of
-//! two lines (`url: …`, `token: …`). What comes out: an address and a token that belong together.
+//! Which host is asked, and as whom. What goes in: what was typed, the environment, and the user's profile, a file of a
+//! few lines (`url: …`, `token: …`, `ca: …`). What comes out: an address and a token that belong together.
 
 use std::fs::File;
 use std::io::Read;
@@ -18,6 +18,8 @@ pub(super) struct Profile {
     /// Without a `/` at its end.
     pub(super) url: String,
     pub(super) token: String,
+    /// A file of the authorities that may speak for the host, in the place of the system's.
+    pub(super) ca: Option<PathBuf>,
 }
 
 /// What the file says.
@@ -25,6 +27,7 @@ pub(super) struct Profile {
 struct Written {
     url: Option<String>,
     token: Option<String>,
+    ca: Option<String>,
 }
 
 impl Profile {
@@ -37,7 +40,11 @@ impl Profile {
             Some(path) if url.is_none() || token.is_none() => read(&path)?,
             _ => Written::default(),
         };
-        choose(url, token.as_deref(), &written)
+        let mut profile = choose(url, token.as_deref(), &written)?;
+        if let Some(ca) = std::env::var_os("SCOREHOST_CA").filter(|ca| !ca.is_empty()) {
+            profile.ca = Some(ca.into());
+        }
+        Ok(profile)
     }
 }
 
@@ -46,8 +53,9 @@ fn choose(url: Option<&str>, token: Option<&str>, written: &Written) -> Result<P
     let its_url = address(written.url.as_deref().unwrap_or(URL))?;
     let url = url.map_or_else(|| Ok(its_url.clone()), address)?;
     let token = token.or(written.token.as_deref().filter(|_| url == its_url));
+    let ca = written.ca.as_ref().filter(|_| url == its_url).map(PathBuf::from);
     match token {
-        Some(token) => Ok(Profile { url, token: token.trim().to_owned() }),
+        Some(token) => Ok(Profile { url, token: token.trim().to_owned(), ca }),
         None => Err(RemoteError::NoToken { url }),
     }
 }
@@ -55,13 +63,15 @@ fn choose(url: Option<&str>, token: Option<&str>, written: &Written) -> Result<P
 /// Checks an address.
 fn address(url: &str) -> Result<String, RemoteError> {
     let refused = |reason| Err(RemoteError::Url { url: url.to_owned(), reason });
-    let Ok(parts) = url.parse::<ureq::http::Uri>() else { return refused("it cannot be read") };
-    match parts.scheme_str() {
-        Some("http") => {}
-        Some("https") => return refused("https is not spoken here yet"),
-        _ => return refused("it does not begin with http://"),
+    if !["https://", "http://"].iter().any(|begin| url.starts_with(begin)) {
+        return refused("it does not begin with https:// or http://");
     }
-    if parts.authority().is_none_or(|authority| authority.as_str().contains('@')) || url.contains(['?', '#']) {
+    // What a browser would put right is not guessed at.
+    let is_odd = url.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
+    if is_odd || !url.parse::<reqwest::Url>().is_ok_and(|parts| parts.has_host()) {
+        return refused("it cannot be read");
+    }
+    if url.contains(['@', '?', '#']) {
         return refused("there is more in it than a host, a port and a path");
     }
     Ok(url.trim_end_matches('/').to_owned())
@@ -115,7 +125,8 @@ fn parse(text: &str) -> Result<Written, String> {
         let place = match key.trim() {
             "url" => &mut written.url,
             "token" => &mut written.token,
-            _ => return Err(format!("line {number} has a key that is neither `url` nor `token`")),
+            "ca" => &mut written.ca,
+            _ => return Err(format!("line {number} has a key that is not `url`, `token` or `ca`")),
         };
         if place.replace(quoted.unwrap_or(value).to_owned()).is_some() {
             return Err(format!("line {number} repeats a key"));
@@ -143,12 +154,21 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_plain_http() {
+    fn authorities_speak_for_the_host_that_they_were_written_beside() {
+        let written = parse("url: https://a\ntoken: t\nca: /etc/a.pem\n").unwrap();
+        assert_eq!(choose(None, None, &written).unwrap().ca, Some(PathBuf::from("/etc/a.pem")));
+        assert_eq!(choose(Some("https://b"), Some("u"), &written).unwrap().ca, None);
+    }
+
+    #[test]
+    fn addresses_are_of_a_host_and_no_more() {
         for (url, expected) in [
             ("http://host:8484/", Some("http://host:8484")),
             ("http://[::1]:8484", Some("http://[::1]:8484")),
             ("http://host/below", Some("http://host/below")),
-            ("https://host", None),
+            ("https://host", Some("https://host")),
+            ("https:host", None),
+            ("https://\\host", None),
             ("host:8484", None),
             ("http://", None),
             ("http://user:word@host", None),

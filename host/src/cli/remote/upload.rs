@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
@@ -151,10 +151,11 @@ impl<'c> Upload<'c> {
     fn send_one(&self, piece: &Piece, bar: &ProgressBar) -> Result<(), RemoteError> {
         let file = File::open(&piece.file).map_err(|e| unreadable(&piece.file, e))?;
         let path = format!("{}/files/{}", self.address(), encoded_path(&piece.path));
-        let mut counted = Counted { file, bar, read: 0 };
-        let done = self.client.put(&path, piece.bytes, &mut counted);
+        let read = Arc::<AtomicU64>::default();
+        let counted = Counted { file, bar: bar.clone(), read: Arc::clone(&read) };
+        let done = self.client.put(&path, piece.bytes, counted);
         if done.is_err() {
-            bar.dec(counted.read);
+            bar.dec(read.load(Ordering::Relaxed));
         }
         done
     }
@@ -167,16 +168,16 @@ fn missing<'p>(begun: &UploadView, pieces: &'p [Piece]) -> Vec<&'p Piece> {
 }
 
 /// A file whose bytes move the bar as they leave.
-struct Counted<'b> {
+struct Counted {
     file: File,
-    bar: &'b ProgressBar,
-    read: u64,
+    bar: ProgressBar,
+    read: Arc<AtomicU64>,
 }
 
-impl Read for Counted<'_> {
+impl Read for Counted {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let read = self.file.read(into)?;
-        self.read += read as u64;
+        self.read.fetch_add(read as u64, Ordering::Relaxed);
         self.bar.inc(read as u64);
         Ok(read)
     }

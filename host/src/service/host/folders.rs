@@ -183,6 +183,11 @@ impl Folders {
         Ok(())
     }
 
+    /// What each tenant has that was counted.
+    pub(super) fn all_counted(&self) -> HashMap<i64, u64> {
+        self.used().clone()
+    }
+
     fn used(&self) -> MutexGuard<'_, HashMap<i64, u64>> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -105,6 +105,14 @@ impl Host {
             Submitted::New(job) => (job, true),
             Submitted::Again(job) => (job, false),
         };
+        if is_new {
+            self.metrics().job_accepted(&caller.tenant.name);
+            if let Some((tracer, place)) = self.tracer().zip(caller.place.as_ref()) {
+                tracer.remember(&job.id, place);
+            }
+            let (tenant, endpoint, deployment) = (&caller.tenant.name, &job.endpoint, &job.deployment);
+            tracing::info!(job = job.id, tenant, endpoint, deployment, version = job.version, "job accepted");
+        }
         self.scheduler.wake();
         Ok((self.view(job)?, is_new))
     }

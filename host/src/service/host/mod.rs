@@ -14,6 +14,8 @@ mod process;
 mod removal;
 mod scheduler;
 mod tenants;
+mod told;
+mod traces;
 mod turns;
 mod uploads;
 mod usage;
@@ -30,6 +32,7 @@ pub use names::NameError;
 pub use places::PlaceRoot;
 pub use process::FINISH;
 pub use tenants::{Caller, Scope};
+pub use told::{Named, Since, Teller, Told};
 pub use uploads::MOST_FILE_BYTES;
 pub use usage::UsageQuery;
 pub use views::{
@@ -40,6 +43,7 @@ pub use views::{
 pub use crate::state::{Action, JobStatus, Quotas, QuotasChange, Usage};
 
 use crate::fault::Fault;
+use crate::observe::{Metrics, Tracer};
 use crate::state::{State, StateError};
 use folders::Folders;
 use removal::Remover;
@@ -104,7 +108,7 @@ fn disk(what: &'static str) -> impl Fn(std::io::Error) -> HostError {
 }
 
 /// How a host is started.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HostOptions {
     /// Its folder: made where there is none.
     pub data: PathBuf,
@@ -122,6 +126,10 @@ pub struct HostOptions {
     pub keep_jobs: Option<Duration>,
     /// How long uploads are kept that no job scores.
     pub keep_uploads: Duration,
+    /// Who counts what happens.
+    pub metrics: Arc<Metrics>,
+    /// Who traces it, if anybody.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 /// A host.
@@ -182,6 +190,31 @@ impl Host {
     /// If they cannot.
     pub fn is_ready(&self) -> Result<(), HostError> {
         Ok(self.state.probe()?)
+    }
+
+    /// Who counts what happens here.
+    pub fn metrics(&self) -> &Metrics {
+        &self.options.metrics
+    }
+
+    /// Who traces what happens here, if anybody.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.options.tracer.as_deref()
+    }
+
+    /// Every number of the host as it is now, in OpenMetrics' text. For the operator: it is of all tenants.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn measure(&self) -> Result<String, HostError> {
+        let metrics = self.metrics();
+        for status in [JobStatus::Queued, JobStatus::Running] {
+            metrics.set_jobs(status.name(), self.state.count(status)?);
+        }
+        let (tenants, counted) = (self.state.tenants()?, self.folders.all_counted());
+        let stored = tenants.iter().filter_map(|tenant| Some((tenant.name.as_str(), *counted.get(&tenant.id)?)));
+        metrics.set_stored(stored);
+        Ok(metrics.text())
     }
 
     /// Stops every job's process; the jobs go on when the host is opened again.

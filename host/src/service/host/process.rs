@@ -13,7 +13,7 @@ use rand::RngExt;
 use serde::Deserialize;
 
 use super::catalog::Placed;
-use super::{HostError, ProgressView, disk};
+use super::{HostError, ProgressView, Told, disk};
 use crate::job::record::cpu_seconds;
 use crate::state::Usage;
 use crate::store::{Ask, SpoolFolder, StoreUrl, Tell, objects};
@@ -23,7 +23,7 @@ const SPOOL: &str = "spool-";
 /// What is kept of a process's last words.
 const MOST_WORDS: usize = 20;
 /// What is read of one line, and of the facts that `check` prints.
-const MOST_LINE: u64 = 64 << 10;
+pub(super) const MOST_LINE: u64 = 64 << 10;
 const MOST_FACTS: u64 = 4 << 20;
 
 /// How long a check may take: its parts, compiling and a model's first opening, have limits of their own below this.
@@ -116,7 +116,12 @@ pub(super) struct JobWork {
     pub(super) folder: PathBuf,
     /// The place that the output is published to.
     pub(super) publish: Option<String>,
+    /// What its trace is below, as W3C writes it.
+    pub(super) traceparent: Option<String>,
 }
+
+/// Who hears what a job's process tells.
+pub(super) type Hear = Box<dyn FnMut(&Told) + Send>;
 
 /// What a job's processes do, one after the other. Each may be done again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +137,7 @@ pub const FINISH: &[u8] = b"finish\n";
 
 /// What a process told: as it began to score, and last; and when it began.
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct Scored {
     first: ProgressView,
     last: ProgressView,
     at: Instant,
@@ -148,10 +153,11 @@ pub(super) struct JobProcess {
     /// What fetches its files for it.
     fetcher: Option<Child>,
     began: Instant,
-    progress: Arc<Mutex<Option<Told>>>,
+    progress: Arc<Mutex<Option<Scored>>>,
     /// Seconds of processors, as the system last told.
     cpu_seconds: f64,
     words: Arc<Mutex<VecDeque<String>>>,
+    hear: Arc<Mutex<Hear>>,
     readers: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -205,6 +211,9 @@ impl JobWork {
                     JobInput::Folder(path) => command.arg("--input").arg(path),
                     JobInput::Place(place) => command.arg("--input").arg(place.to_string()).arg("--spool").arg(spool),
                 };
+                if let Some(traceparent) = &self.traceparent {
+                    command.env("TRACEPARENT", traceparent);
+                }
                 // Keys of stores are not the business of what runs strangers' scripts.
                 let keys = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(objects::is_setting));
                 for (name, _) in keys {
@@ -221,7 +230,7 @@ impl JobWork {
 
 impl JobProcess {
     /// Begins to score, or goes on with what was begun.
-    pub(super) fn start(work: JobWork) -> std::io::Result<Self> {
+    pub(super) fn start(work: JobWork, hear: Hear) -> std::io::Result<Self> {
         let stage = if work.publish.is_some() { Stage::Claim } else { Stage::Score };
         let spool = work.folder.join(format!("{SPOOL}{:08x}", rand::rng().random::<u32>()));
         let mut command = work.command(stage, &spool);
@@ -237,6 +246,7 @@ impl JobProcess {
             progress: Arc::default(),
             cpu_seconds: 0.0,
             words: Arc::default(),
+            hear: Arc::new(Mutex::new(hear)),
             readers: Vec::new(),
         };
         process.listen(&spool)?;
@@ -262,11 +272,15 @@ impl JobProcess {
             thread.map(|thread| readers.push(thread))
         };
         if let Some(stdout) = self.child.stdout.take() {
-            let told = Arc::clone(&self.progress);
+            let (told, hear) = (Arc::clone(&self.progress), Arc::clone(&self.hear));
             let each = move |line: &str| {
-                if let Ok(progress) = serde_json::from_str(line) {
-                    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-                    told.get_or_insert(Told { first: progress, last: progress, at: Instant::now() }).last = progress;
+                if let Ok(line) = serde_json::from_str::<Told>(line) {
+                    let progress = line.progress;
+                    told.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .get_or_insert(Scored { first: progress, last: progress, at: Instant::now() })
+                        .last = progress;
+                    (hear.lock().unwrap_or_else(PoisonError::into_inner))(&line);
                 } else if let Ok(ask) = serde_json::from_str::<Ask>(line) {
                     say(&asks, &ask.line());
                 }
@@ -338,14 +352,14 @@ impl JobProcess {
         self.told().map(|told| told.last)
     }
 
-    fn told(&self) -> Option<Told> {
+    fn told(&self) -> Option<Scored> {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What it used so far, but for time and what lies in the output, which others measure. Its processor's time is the
     /// system's word as of the last [`JobProcess::ended`], or where that says nothing, its own.
     pub(super) fn used(&self) -> Usage {
-        let Some(Told { first, last, .. }) = self.told() else {
+        let Some(Scored { first, last, .. }) = self.told() else {
             return Usage { cpu_seconds: self.cpu_seconds, ..Usage::default() };
         };
         Usage {

@@ -82,7 +82,7 @@ impl Removal {
         let pause = (shortest / 2).clamp(LEAST_PAUSE, MOST_PAUSE);
         loop {
             if let Err(error) = self.remove_old() {
-                eprintln!("error: {}", fault::chain(&error));
+                tracing::error!(error = fault::chain(&error), "what is not kept cannot be removed");
             }
             let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
             let waited = self.woken.wait_timeout_while(closing, pause, |closing| !*closing);

@@ -15,9 +15,11 @@ use serde_json::Value;
 use super::catalog::Placed;
 use super::folders::{Folders, measure};
 use super::process::{JobInput, JobProcess, JobWork, ProcessEnd, without_folders};
+use super::traces::{Below, Traces};
 use super::turns::{Holder, Turns, Waiting};
-use super::{HostError, HostOptions, InputSpec, PlaceRoot, ProgressView, disk};
+use super::{HostError, HostOptions, InputSpec, Named, PlaceRoot, ProgressView, Told, disk};
 use crate::fault;
+use crate::observe::{Attribute, Metrics, Span};
 use crate::state::{Candidate, Ended, Job, JobStatus, State, StateError, Usage};
 
 /// Processes that may die under one job: a machine that is short of memory for a while is no fault of a job.
@@ -72,6 +74,8 @@ struct Running {
     stopping: Option<Instant>,
     /// How it ended, until that is written.
     end: Option<ProcessEnd>,
+    /// Its process's, where anybody traces.
+    span: Option<Span>,
 }
 
 /// A job whose process has ended.
@@ -97,6 +101,8 @@ struct Turn {
     allowed_inputs: Vec<PathBuf>,
     allowed_places: Vec<PlaceRoot>,
     most_jobs: usize,
+    metrics: Arc<Metrics>,
+    traces: Traces,
 }
 
 impl Scheduler {
@@ -115,6 +121,8 @@ impl Scheduler {
             allowed_inputs: options.allowed_inputs.clone(),
             allowed_places: options.allowed_places.clone(),
             most_jobs: options.most_jobs.max(1),
+            metrics: Arc::clone(&options.metrics),
+            traces: Traces::new(options.tracer.clone()),
             state,
         };
         // What ran when the host ended waits for its turn again: as many begin as run at once, whoever's they are.
@@ -193,7 +201,7 @@ impl Turn {
                 self.shared.running().values_mut().for_each(Running::stop);
             }
             if let Err(error) = self.reap(is_closing, &mut turns) {
-                eprintln!("error: {}", fault::chain(&error));
+                tracing::error!(error = fault::chain(&error), "a job's end is not written yet");
                 // Tried again, such as when a full disk has room again; not so often that the log fills it.
                 std::thread::sleep(PAUSE);
             }
@@ -203,13 +211,13 @@ impl Turn {
             if counted.elapsed() > COUNT {
                 counted = Instant::now();
                 if let Err(error) = self.count() {
-                    eprintln!("error: {}", fault::chain(&error));
+                    tracing::error!(error = fault::chain(&error), "what jobs use cannot be written");
                 }
             }
             if !is_closing && asked.elapsed() > ROOM {
                 asked = Instant::now();
                 if let Err(error) = self.make_room(&mut turns) {
-                    eprintln!("error: {}", fault::chain(&error));
+                    tracing::error!(error = fault::chain(&error), "no room can be made");
                 }
             }
             // A month may have begun.
@@ -219,7 +227,7 @@ impl Turn {
             if !is_closing && self.shared.work.swap(false, Ordering::AcqRel) {
                 filled = Instant::now();
                 if let Err(error) = self.fill(&mut turns) {
-                    eprintln!("error: {}", fault::chain(&error));
+                    tracing::error!(error = fault::chain(&error), "no job can be begun");
                     self.shared.work.store(true, Ordering::Release);
                     std::thread::sleep(PAUSE);
                 }
@@ -329,9 +337,14 @@ impl Turn {
             // Canceled meanwhile.
             return Ok(());
         }
+        let tenant = self.state.tenant_of(&job)?;
+        let span = self.traces.begin(&job, &tenant);
+        let traced = self.traces.below(&span);
+        let traceparent = span.as_ref().map(|span| span.place().traceparent());
         let started = self.input(&job).map_err(std::io::Error::other).and_then(|input| {
             self.folders.make(&folder)?;
-            JobProcess::start(JobWork {
+            let hear = heard(&self.metrics, traced, job.id.clone(), tenant.clone());
+            let work = JobWork {
                 program: self.program.clone(),
                 placed: placed.clone(),
                 name: job.id.clone(),
@@ -339,7 +352,9 @@ impl Turn {
                 input,
                 folder: folder.clone(),
                 publish: job.output.clone(),
-            })
+                traceparent,
+            };
+            JobProcess::start(work, Box::new(hear))
         });
         let process = match started {
             Ok(process) => process,
@@ -348,6 +363,7 @@ impl Turn {
                 return self.end(&job, JobStatus::Failed, None, error, Usage::default());
             }
         };
+        self.tell_begun(&job, &tenant);
         let (id, tenant) = (job.id.clone(), job.tenant);
         let one = Running {
             job,
@@ -363,6 +379,7 @@ impl Turn {
             is_yielding: false,
             stopping: None,
             end: None,
+            span,
         };
         self.shared.running().insert(id.clone(), one);
         // A wish to stop that came before it could be found there.
@@ -405,6 +422,10 @@ impl Turn {
                 && let Some(end) = one.process.ended().map_err(disk("wait for a process"))?
             {
                 one.took = one.began.elapsed();
+                self.metrics.process_ended(one.took);
+                if let (Some(span), Some(code)) = (&mut one.span, end.code) {
+                    span.set(Attribute::new("process.exit.code", i64::from(code)));
+                }
                 one.end = Some(end);
                 turns.used(one.job.tenant, one.weight, one.used().instance_seconds);
             }
@@ -474,6 +495,8 @@ impl Turn {
             return Ok(false);
         }
         let deaths = self.state.died(job.tenant, &job.id, *used)?;
+        self.metrics.process_died();
+        tracing::warn!(job = job.id, deaths, status = end.status, words = plain(&end.words), "a job's process died");
         if deaths < MOST_DEATHS {
             return Ok(true);
         }
@@ -490,8 +513,86 @@ impl Turn {
         error: Option<String>,
         used: Usage,
     ) -> Result<(), HostError> {
-        Ok(self.state.end(job.tenant, &job.id, Ended { status, record, error, used })?)
+        let (tenant, words) = (self.state.tenant_of(job)?, error.clone());
+        let counts = record.as_ref().map(|record| &record["counts"]);
+        let count = |what: &str| counts.and_then(|counts| counts[what].as_u64());
+        let (files, failed, retries) = (count("files"), count("failed"), count("retries"));
+        self.state.end(job.tenant, &job.id, Ended { status, record, error, used })?;
+        self.metrics.job_ended(&tenant, status.name());
+        self.traces.end(&job.id, status, words.as_deref());
+        let (endpoint, deployment, status) = (&job.endpoint, &job.deployment, status.name());
+        tracing::info!(
+            job = job.id,
+            tenant,
+            endpoint,
+            deployment,
+            version = job.version,
+            status,
+            files,
+            failed,
+            retries,
+            error = words,
+            "job ended"
+        );
+        Ok(())
     }
+
+    fn tell_begun(&self, job: &Job, tenant: &str) {
+        if job.starts == 0
+            && let Ok(accepted) = humantime::parse_rfc3339(&job.created)
+        {
+            // A clock that was set back is no wait.
+            self.metrics.job_waited(accepted.elapsed().unwrap_or_default());
+        }
+        let (endpoint, deployment, starts) = (&job.endpoint, &job.deployment, job.starts + 1);
+        tracing::info!(job = job.id, tenant, endpoint, deployment, version = job.version, starts, "job started");
+    }
+}
+
+/// Counts what a job's process tells, and logs what went wrong.
+fn heard(
+    metrics: &Arc<Metrics>,
+    traced: Option<Below>,
+    job: String,
+    tenant: String,
+) -> impl FnMut(&Told) + Send + 'static {
+    let metrics = Arc::clone(metrics);
+    move |Told { since, .. }| {
+        for (outcome, count) in [("succeeded", since.succeeded), ("partly", since.partly), ("failed", since.failed)] {
+            metrics.mini_batches(outcome, count);
+        }
+        metrics.files("succeeded", since.files_succeeded);
+        metrics.files("failed", since.files_failed);
+        since.retries.iter().for_each(|(reason, count)| metrics.retries(reason, *count));
+        metrics.durations(&since.mini_batch_seconds, &since.commit_seconds);
+        if let Some(traced) = &traced {
+            since.named.iter().for_each(|named| traced.mini_batch(named));
+        }
+        for Named { index, files, failed, attempts, retried, error, .. } in &since.named {
+            let (kind, error) = error.as_ref().map_or((None, None), |(k, m)| (Some(plain(k)), Some(plain(m))));
+            if *failed > 0 {
+                tracing::warn!(
+                    job,
+                    tenant,
+                    mini_batch = index,
+                    attempts,
+                    files,
+                    failed,
+                    kind,
+                    error,
+                    "files of a mini-batch failed"
+                );
+            } else if *attempts > 1 {
+                let retried = plain(&retried.join(" "));
+                tracing::warn!(job, tenant, mini_batch = index, attempts, retried, "a mini-batch was tried again");
+            }
+        }
+    }
+}
+
+/// What a job's process says, for the log.
+fn plain(text: &str) -> String {
+    text.chars().take(1024).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Those who wait, as it is decided whose turn it is.

@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 
 use super::{Host, HostError, NewTokenView, TenantView, TokenView, names};
 use crate::cache::hex;
+use crate::observe::Place;
 use crate::state::{Action, NewToken, Quotas, QuotasChange, State, Tenant};
 
 /// What a token begins with, so that it is known for one where it should not be.
@@ -74,12 +75,26 @@ pub struct Caller {
     pub(super) tenant: Tenant,
     pub(super) token: String,
     scopes: Vec<Scope>,
+    /// Where the request is in a trace, if anybody traces.
+    pub(super) place: Option<Place>,
 }
 
 impl Caller {
     /// The tenant's name.
     pub fn tenant(&self) -> &str {
         &self.tenant.name
+    }
+
+    /// The same caller, whose request has a place in a trace.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
+    }
+
+    /// The token's public part.
+    pub fn token(&self) -> &str {
+        &self.token
     }
 
     /// # Errors
@@ -156,7 +171,7 @@ impl Host {
             return Err(HostError::Stranger);
         }
         let scopes = found.scopes.split(' ').filter_map(|scope| scope.parse().ok()).collect();
-        Ok(Caller { tenant: found.tenant, token: id.to_owned(), scopes })
+        Ok(Caller { tenant: found.tenant, token: id.to_owned(), scopes, place: None })
     }
 
     /// Makes a tenant.

@@ -67,6 +67,7 @@ fn endings(_: &mut Probe, behave: &str, mini_batch: &[String]) -> Result<Option<
         "transient" => return Err(Failure::Transient("always busy".into())),
         "permanent" => return Err("this will not do".into()),
         "permanent-on-odd" if context::mini_batch() % 2 == 1 => return Err("odd".into()),
+        "strange-words" => return Err("\x1b[31mred\r\nanother line\u{9b}2J".into()),
         "fails-at-length" => return Err("long ".repeat(4 << 20).into()),
         "loops" => spin(),
         "loops-once" if first => spin(),
