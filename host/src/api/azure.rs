@@ -378,10 +378,16 @@ fn spelt(body: Value) -> Result<Value, Problem> {
             (_, Value::Null) => continue,
             // The names in these are the caller's own.
             (Some("inputData" | "outputData"), Value::Object(named)) => {
-                let spelt = named.into_iter().map(|(name, value)| Ok((name, self::spelt(value)?)));
+                let spelt = named.into_iter().map(|(name, value)| match value {
+                    Value::Object(_) => Ok((name, self::spelt(value)?)),
+                    _ => Err(Problem::refused(&format!("`{}` is not an object", shown(&name)))),
+                });
                 Value::Object(spelt.collect::<Result<_, Problem>>()?)
             }
             (Some("tags" | "value" | "dataset" | "outputDataset"), value) => value,
+            (Some("partitionKeys"), value) => value,
+            // Elsewhere a list would be taken for members without their names.
+            (_, Value::Array(_)) => return Err(Problem::refused(&format!("`{}` is a list", shown(&written)))),
             (_, value) => self::spelt(value)?,
         };
         let name = name.map_or(written, str::to_owned);
@@ -453,7 +459,6 @@ fn refuse(job: &AzureJobProperties) -> Result<(), Problem> {
 
 /// What is scored.
 fn input(name: &str, input: &AzureInput) -> Result<InputSpec, Problem> {
-    let shown = |text: &str| text.chars().take(64).map(|c| if c.is_control() { '�' } else { c }).collect::<String>();
     let is_files = ["UriFolder", "UriFile"].iter().any(|kind| kind.eq_ignore_ascii_case(&input.job_input_type));
     if !is_files || input.value.is_some() {
         let detail = format!("input `{}` is a `{}`", shown(name), shown(&input.job_input_type));
@@ -476,6 +481,11 @@ fn input(name: &str, input: &AzureInput) -> Result<InputSpec, Problem> {
             shown(uri)
         ))
     })
+}
+
+/// What a stranger wrote, as messages repeat it.
+fn shown(text: &str) -> String {
+    text.chars().take(64).map(|c| if c.is_control() { '�' } else { c }).collect()
 }
 
 /// The path of a `file:` address of this machine.
@@ -578,6 +588,8 @@ mod tests {
             (json!({"retrySettings": {"timeout": "P1D"}}), "timeout `P1D`"),
             (json!({"miniBatchSise": 1}), "`miniBatchSise`"),
             (json!({"MiniBatchSize": 1, "miniBatchSize": 2}), "`miniBatchSize` twice"),
+            (json!({"retrySettings": [1]}), "`retrySettings` is a list"),
+            (json!({"inputData": {"a": ["UriFolder", "/data"]}}), "`a` is not an object"),
             (json!({"inputData": {}}), "`inputData`"),
             (json!({"inputData": {"a": {"jobInputType": "Literal", "value": 1}}}), "`Literal`"),
             (json!({"inputData": {"a": {"jobInputType": "UriFolder"}}}), "no `uri`"),

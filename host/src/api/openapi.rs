@@ -256,7 +256,9 @@ mod tests {
         assert!(routes > 30, "{routes}");
         for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
             for (member, schema) in schema["properties"].as_object().into_iter().flatten() {
-                let is_described = schema["description"].is_string() || schema["$ref"].is_string();
+                let is_described = |schema: &Value| schema["description"].is_string() || schema["$ref"].is_string();
+                let cases = schema["oneOf"].as_array();
+                let is_described = is_described(schema) || cases.is_some_and(|cases| cases.iter().any(is_described));
                 assert!(is_described, "`{member}` of `{name}` is not described: {schema}");
             }
         }

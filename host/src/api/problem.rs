@@ -34,7 +34,7 @@ pub(super) struct Problem {
     /// The same as Azure's clients read it: only below `/endpoints`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    error: Option<AzureError>,
+    error: Option<Box<AzureError>>,
     /// The request's, as the host's log has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -79,7 +79,7 @@ impl Problem {
     /// With the words of Azure beside.
     pub(super) fn for_azure(self) -> Self {
         let message = self.hint.as_ref().map_or_else(|| self.detail.clone(), |hint| format!("{}; {hint}", self.detail));
-        Self { error: Some(AzureError { code: self.title, message }), ..self }
+        Self { error: Some(Box::new(AzureError { code: self.title, message })), ..self }
     }
 
     /// What failed is this host; why is in its log, and nobody else's business.

@@ -1,6 +1,8 @@
 //! What is read of a request: names of its path, its query, its JSON. What is wrong with one is told as a problem, and no
 //! body is read that is too large or too slow.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,7 +10,9 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use futures_util::StreamExt;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::problem::Problem;
 
@@ -56,7 +60,32 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
             return Err(Problem::not_json());
         }
         let body = tokio::time::timeout(PART, read(request.into_body())).await.map_err(|_| Problem::slow())??;
-        Ok(Self(serde_json::from_slice(&body).map_err(|error| Problem::wrong(&error))?))
+        let Members(body) = serde_json::from_slice(&body).map_err(|error| Problem::wrong(&error))?;
+        Ok(Self(body))
+    }
+}
+
+/// What is written with its members' names: without this, a list of their values in order would do as well.
+#[derive(Default)]
+pub(super) struct Members<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(Named(PhantomData)).map(Self)
+    }
+}
+
+struct Named<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Named<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members))
     }
 }
 
@@ -74,4 +103,25 @@ async fn read(body: Body) -> Result<Vec<u8>, Problem> {
         }
     }
     if count > MOST_BODY { Err(Problem::too_large(MOST_BODY)) } else { Ok(kept) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_have_names() {
+        #[derive(Debug, Default, PartialEq, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        struct Two {
+            a: u32,
+            b: u32,
+        }
+        let read = |text| serde_json::from_str::<Members<Two>>(text).map(|Members(two)| two).ok();
+        assert_eq!(read(r#"{"b": 2}"#), Some(Two { a: 0, b: 2 }));
+        assert_eq!(read("{}"), Some(Two::default()));
+        for text in ["[1, 2]", "[]", "null", "1", r#"{"c": 1}"#, r#"{"a": 1, "a": 2}"#] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
 }

@@ -22,7 +22,7 @@ use utoipa_axum::routes;
 
 use super::Shared;
 use super::problem::Problem;
-use super::request::{Asked, JsonBody, PART, Path};
+use super::request::{Asked, JsonBody, Members, PART, Path};
 use crate::service::host::{
     Caller, DeploymentView, EndpointView, FileView, FinishedUploadView, Host, JobRequest, JobStatus, JobView,
     MOST_PAGE, ModelView, NewTokenView, Quotas, QuotasChange, Scope, TenantDetailView, TenantView, TokenView,
@@ -267,7 +267,8 @@ struct ChangedEndpoint {
     /// All tags, in the stead of those that are there.
     tags: Option<BTreeMap<String, String>>,
     /// What it does where it is not told.
-    defaults: Option<ChangedDefaults>,
+    #[schema(value_type = Option<ChangedDefaults>)]
+    defaults: Option<Members<ChangedDefaults>>,
 }
 
 /// What changes of an endpoint's defaults.
@@ -328,7 +329,7 @@ async fn update_endpoint(
     JsonBody(change): JsonBody<ChangedEndpoint>,
 ) -> Answer<impl IntoResponse> {
     let ChangedEndpoint { description, tags, defaults } = change;
-    let default_deployment = defaults.and_then(|defaults| defaults.deployment_name);
+    let default_deployment = defaults.and_then(|Members(defaults)| defaults.deployment_name);
     let words = (description, tags);
     let verb = move |host: &Host| host.update_endpoint(&caller, &name, words, default_deployment.as_deref());
     Ok(Json(at.call(verb).await?))
@@ -695,7 +696,8 @@ struct NewTenant {
     weight: u32,
     /// What it may use.
     #[serde(default)]
-    quotas: Quotas,
+    #[schema(value_type = Quotas)]
+    quotas: Members<Quotas>,
 }
 
 fn one() -> u32 {
@@ -722,7 +724,7 @@ async fn create_tenant(
     Extension(caller): Extension<Caller>,
     JsonBody(new): JsonBody<NewTenant>,
 ) -> Answer<impl IntoResponse> {
-    let made = at.call(move |host| host.create_tenant(&caller, &new.name, new.weight, new.quotas)).await?;
+    let made = at.call(move |host| host.create_tenant(&caller, &new.name, new.weight, new.quotas.0)).await?;
     Ok((StatusCode::CREATED, Json(made)))
 }
 
