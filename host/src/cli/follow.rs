@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use scorehost::job::Control;
 use scorehost::output::{self, Begun, Existing};
-use scorehost::service::host::ProgressView;
+use scorehost::service::host::{DeviceView, Told};
 use scorehost::service::{self, Event, Outcome, RunRequest};
 
 use super::{FAILED, say};
@@ -37,15 +37,23 @@ pub(crate) fn follow(mut request: RunRequest, lock: &Path) -> anyhow::Result<Opt
     let outcome = service::run(&request, &control, &mut |event| match event {
         // Not earlier: its thread would be outside.
         Event::Confined(_) => listening = stop_with_stdin(&control),
-        Event::Started { progress, .. } => say!("{}", serde_json::json!(ProgressView::from(progress))),
+        Event::Started { progress, device, .. } => {
+            let (name, description) = (device.name.clone(), device.description.clone());
+            tell(&Told::Device(DeviceView { name, description }));
+            tell(&Told::Progress(progress.into()));
+        }
         Event::Progress(progress) => {
             if told.is_none_or(|told| told.elapsed() >= EVENT) {
                 told = Some(Instant::now());
-                say!("{}", serde_json::json!(ProgressView::from(progress)));
+                tell(&Told::Progress(progress.into()));
             }
         }
     })?;
     listening.map(|()| Some(outcome))
+}
+
+fn tell(told: &Told) {
+    say!("{}", serde_json::json!(told));
 }
 
 /// A word, or the end, of stdin stops the job: its host wishes so, or is gone.

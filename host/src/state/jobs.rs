@@ -134,6 +134,8 @@ pub struct Page {
     pub before: Option<String>,
     /// Only those of this endpoint.
     pub endpoint: Option<String>,
+    /// Only those that are here.
+    pub status: Option<JobStatus>,
     /// At most so many.
     pub most: u32,
 }
@@ -244,10 +246,19 @@ impl State {
         let read = self.read();
         let mut query = read.prepare_cached(&format!(
             "SELECT {COLUMNS} FROM jobs WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) AND (?3 IS NULL OR endpoint = ?3)
-             ORDER BY id DESC LIMIT ?4"
+             AND (?4 IS NULL OR status = ?4) ORDER BY id DESC LIMIT ?5"
         ))?;
-        let rows = query.query_map(params![tenant, page.before, page.endpoint, page.most], job)?;
+        let status = page.status.map(JobStatus::name);
+        let rows = query.query_map(params![tenant, page.before, page.endpoint, status, page.most], job)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// How many of a tenant's jobs are here.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn jobs_that_are(&self, tenant: i64, status: JobStatus) -> Result<u64> {
+        count(&self.read(), tenant, status)
     }
 
     /// Every tenant with jobs that wait, with its oldest such job, and how many of its jobs run.

@@ -160,7 +160,7 @@ fn nothing_of_another_tenant_is_found() {
     unknown(matches!(at.state.job(other, "job-1"), Err(StateError::Unknown { .. })));
     unknown(matches!(at.state.cancel(other, "job-1", "t"), Err(StateError::Unknown { .. })));
     unknown(matches!(at.state.delete_endpoint(other, "e", "t"), Err(StateError::Unknown { .. })));
-    assert_eq!(at.state.jobs(other, &Page { before: None, endpoint: None, most: 10 }).unwrap(), []);
+    assert_eq!(at.state.jobs(other, &Page { before: None, endpoint: None, status: None, most: 10 }).unwrap(), []);
     // And the name is free there.
     at.state.create_endpoint(other, "e", ("", &BTreeMap::new()), "t").unwrap();
 }
@@ -214,7 +214,10 @@ fn many_callers_at_once_share_the_disk_and_each_gets_an_answer() {
             });
         }
     });
-    assert_eq!(at.state.jobs(at.tenant, &Page { before: None, endpoint: None, most: 1000 }).unwrap().len(), 128);
+    assert_eq!(
+        at.state.jobs(at.tenant, &Page { before: None, endpoint: None, status: None, most: 1000 }).unwrap().len(),
+        128
+    );
 }
 
 #[test]

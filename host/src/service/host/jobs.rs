@@ -21,7 +21,7 @@ const MOST_KEY: usize = 128;
 pub const MOST_PAGE: u32 = 200;
 
 /// What an output holds that is not the caller's business.
-const HIDDEN: &str = ".scorehost";
+pub(super) const HIDDEN: &str = ".scorehost";
 
 /// A name that sorts by time and is not guessed.
 pub(super) fn new_id(what: &str) -> String {
@@ -87,7 +87,7 @@ impl Host {
     }
 
     /// Where a job's input lies.
-    fn input(&self, caller: &Caller, input: &InputSpec) -> Result<PathBuf, HostError> {
+    pub(super) fn input(&self, caller: &Caller, input: &InputSpec) -> Result<PathBuf, HostError> {
         match input {
             InputSpec::Upload(id) => self.finished_upload(caller, id),
             InputSpec::Path(path) => allowed(&self.options.allowed_inputs, path),
@@ -116,7 +116,8 @@ impl Host {
     ) -> Result<Vec<JobView>, HostError> {
         caller.may(Scope::Read)?;
         let most = most.clamp(1, MOST_PAGE);
-        let page = Page { before: before.map(str::to_owned), endpoint: endpoint.map(str::to_owned), most };
+        let page =
+            Page { before: before.map(str::to_owned), endpoint: endpoint.map(str::to_owned), status: None, most };
         self.state.jobs(caller.tenant.id, &page)?.into_iter().map(|job| self.view(job)).collect()
     }
 
@@ -170,7 +171,7 @@ impl Host {
         Ok((file, bytes))
     }
 
-    fn output(&self, caller: &Caller, name: &str) -> Result<PathBuf, HostError> {
+    pub(super) fn output(&self, caller: &Caller, name: &str) -> Result<PathBuf, HostError> {
         caller.may_either(Scope::Read, Scope::Invoke)?;
         let job = self.state.job(caller.tenant.id, name)?;
         if !job.status.has_ended() {
@@ -181,10 +182,10 @@ impl Host {
         Ok(self.folders.job(job.tenant, &job.id).join("output"))
     }
 
-    fn view(&self, job: Job) -> Result<JobView, HostError> {
+    pub(super) fn view(&self, job: Job) -> Result<JobView, HostError> {
         let input = serde_json::from_value(job.input)
             .map_err(|e| StateError::Damaged(format!("the input of job `{}`: {e}", job.id)))?;
-        let progress = self.scheduler.progress(&job.id).filter(|_| !job.status.has_ended());
+        let heard = self.scheduler.heard(&job.id).filter(|_| !job.status.has_ended()).unwrap_or_default();
         Ok(JobView {
             canceling: job.cancel && !job.status.has_ended(),
             name: job.id,
@@ -195,7 +196,9 @@ impl Host {
             status: job.status,
             input,
             set: job.overrides,
-            progress,
+            progress: heard.progress,
+            pace: heard.pace,
+            device: heard.device,
             error: job.error,
             record: job.record,
             starts: job.starts,

@@ -6,9 +6,11 @@
 //! call these, and neither holds a rule.
 
 mod catalog;
+mod devices;
 mod folders;
 mod jobs;
 mod names;
+mod pages;
 mod process;
 mod scheduler;
 mod tenants;
@@ -22,13 +24,15 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+pub use devices::{DevicesView, EngineView};
 pub use jobs::MOST_PAGE;
 pub use names::NameError;
+pub use pages::{GalleryItem, GalleryPage, JobsFilter, PictureKind, TablePage, TenantUse};
 pub use tenants::{Caller, Scope};
 pub use uploads::MOST_FILE_BYTES;
 pub use views::{
-    DeploymentView, EndpointView, FileView, InputSpec, JobRequest, JobView, ModelView, NewTokenView, ProgressView,
-    TenantView, TokenView, UploadView,
+    DeploymentView, DeviceView, EndpointView, FileView, InputSpec, JobRequest, JobView, ModelView, NewTokenView,
+    PaceView, ProgressView, TenantView, TokenView, Told, UploadView,
 };
 
 pub use crate::state::JobStatus;
@@ -119,6 +123,8 @@ pub struct Host {
     sealing: Arc<Mutex<()>>,
     /// Checks of deployments that are under way.
     checks: AtomicUsize,
+    /// What models can run on, as it was seen last.
+    devices: devices::Seen,
     /// Held while the host lives: two would run each job twice.
     _lock: File,
 }
@@ -151,6 +157,7 @@ impl Host {
                 scheduler,
                 sealing: Arc::default(),
                 checks: AtomicUsize::new(0),
+                devices: devices::Seen::default(),
                 _lock: lock,
             },
             token,

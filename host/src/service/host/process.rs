@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::catalog::Placed;
-use super::{HostError, ProgressView, disk};
+use super::{DeviceView, HostError, PaceView, ProgressView, Told, disk};
 
 /// What is kept of a process's last words.
 const MOST_WORDS: usize = 20;
@@ -22,6 +22,8 @@ const MOST_FACTS: u64 = 4 << 20;
 
 /// How long a check may take: its parts, compiling and a model's first opening, have limits of their own below this.
 const CHECK: Duration = Duration::from_secs(600);
+/// How long looking at the devices may take: each adapter is opened, and tests itself.
+const LOOK: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 
 /// What is known of a deployment that was checked.
@@ -45,38 +47,64 @@ struct ScriptFacts {
 /// Checks a deployment as `scorehost check` does; `tenant` is the folder of all that is the tenant's.
 pub(super) fn check(program: &Path, placed: &Placed, tenant: &Path) -> Result<Checked, HostError> {
     let failed = disk("check the deployment");
-    let (mut stdout, mut stderr) = (tempfile::tempfile().map_err(&failed)?, tempfile::tempfile().map_err(&failed)?);
     let mut command = Command::new(program);
-    command.arg("check").arg(&placed.file).arg("--json").args(placed.arguments()).stdin(Stdio::null());
-    command.stdout(stdout.try_clone().map_err(&failed)?).stderr(stderr.try_clone().map_err(&failed)?);
-    let mut child = command.spawn().map_err(&failed)?;
+    command.arg("check").arg(&placed.file).arg("--json").args(placed.arguments());
+    let Some(said) = finished(command, CHECK).map_err(&failed)? else {
+        return Err(HostError::Refused(format!("the deployment was not checked within {} s", CHECK.as_secs())));
+    };
+    if !said.success {
+        let text = String::from_utf8_lossy(&said.stderr);
+        let text = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
+        return Err(HostError::Refused(without_folders(text, placed, tenant)));
+    }
+    let facts: Facts = serde_json::from_slice(&said.stdout).map_err(|e| failed(std::io::Error::other(e)))?;
+    Ok(Checked { name: facts.name, script: facts.script.map(|script| script.digest) })
+}
+
+/// What models can run on here, as `scorehost devices --json` has it: drivers are not opened in the host's own process.
+pub(super) fn devices(program: &Path) -> Result<serde_json::Value, HostError> {
+    let failed = disk("look at the devices");
+    let mut command = Command::new(program);
+    command.arg("devices").arg("--json");
+    let said = finished(command, LOOK).map_err(&failed)?;
+    let Some(said) = said.filter(|said| said.success) else {
+        return Err(failed(std::io::Error::other(format!("`devices` failed, or took over {} s", LOOK.as_secs()))));
+    };
+    serde_json::from_slice(&said.stdout).map_err(|e| failed(std::io::Error::other(e)))
+}
+
+/// What a process said that has ended.
+struct Said {
+    success: bool,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+/// Runs a process to its end; none if it took longer.
+fn finished(mut command: Command, most: Duration) -> std::io::Result<Option<Said>> {
+    let (stdout, stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    command.stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+    let mut child = command.spawn()?;
     let began = Instant::now();
     let status = loop {
-        if let Some(status) = child.try_wait().map_err(&failed)? {
+        if let Some(status) = child.try_wait()? {
             break status;
         }
-        if began.elapsed() > CHECK {
+        if began.elapsed() > most {
             // It may have ended by itself just now.
             let _ = child.kill();
-            child.wait().map_err(&failed)?;
-            return Err(HostError::Refused(format!("the deployment was not checked within {} s", CHECK.as_secs())));
+            child.wait()?;
+            return Ok(None);
         }
         std::thread::sleep(POLL);
     };
-    let read = |file: &mut File| -> std::io::Result<Vec<u8>> {
+    let read = |mut file: File| -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         file.rewind()?;
         file.take(MOST_FACTS).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    if !status.success() {
-        let said = String::from_utf8_lossy(&read(&mut stderr).map_err(&failed)?).into_owned();
-        let said = said.trim().strip_prefix("error: ").unwrap_or(said.trim());
-        return Err(HostError::Refused(without_folders(said, placed, tenant)));
-    }
-    let facts: Facts =
-        serde_json::from_slice(&read(&mut stdout).map_err(&failed)?).map_err(|e| failed(std::io::Error::other(e)))?;
-    Ok(Checked { name: facts.name, script: facts.script.map(|script| script.digest) })
+    Ok(Some(Said { success: status.success(), stdout: read(stdout)?, stderr: read(stderr)? }))
 }
 
 /// A message without where the host keeps what it is about: the deployment's parts, and what else is the tenant's.
@@ -94,9 +122,41 @@ pub(super) fn without_folders(text: &str, placed: &Placed, tenant: &Path) -> Str
 pub(super) struct JobProcess {
     child: Child,
     stdin: Option<ChildStdin>,
-    progress: Arc<Mutex<Option<ProgressView>>>,
+    heard: Arc<Mutex<Heard>>,
     words: Arc<Mutex<VecDeque<String>>>,
     readers: Vec<std::thread::JoinHandle<()>>,
+}
+
+/// What a job's process said of itself so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Heard {
+    pub(super) progress: Option<ProgressView>,
+    pub(super) device: Option<DeviceView>,
+    pub(super) pace: Option<PaceView>,
+    /// When scoring began, and the files that were done by then.
+    began: Option<(Instant, u64)>,
+}
+
+impl Heard {
+    fn hear(&mut self, told: Told) {
+        match told {
+            Told::Device(device) => self.device = Some(device),
+            Told::Progress(progress) => {
+                let (began, before) = *self.began.get_or_insert_with(|| (Instant::now(), progress.done));
+                self.pace = pace(&progress, before, began.elapsed());
+                self.progress = Some(progress);
+            }
+        }
+    }
+}
+
+/// How fast a job goes that did some files in this time; unknown until there are some.
+fn pace(progress: &ProgressView, before: u64, time: Duration) -> Option<PaceView> {
+    let did = progress.done.saturating_sub(before);
+    let files_per_second = did as f64 / time.as_secs_f64();
+    let is_known = did > 0 && files_per_second.is_finite();
+    let left = progress.files.saturating_sub(progress.done) as f64;
+    is_known.then(|| PaceView { files_per_second, seconds_left: left / files_per_second })
 }
 
 /// How a job's process ended.
@@ -128,19 +188,19 @@ impl JobProcess {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let (progress, words) = (Arc::default(), Arc::<Mutex<VecDeque<String>>>::default());
+        let (heard, words) = (Arc::<Mutex<Heard>>::default(), Arc::<Mutex<VecDeque<String>>>::default());
         let stdin = child.stdin.take();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let mut readers = Vec::new();
-        let latest: Arc<Mutex<Option<ProgressView>>> = Arc::clone(&progress);
         let mut read = |name: &str, stream: Box<dyn Read + Send>, each: Box<dyn FnMut(&str) + Send>| {
             let thread = std::thread::Builder::new().name(name.into()).spawn(move || lines(stream, each));
             thread.map(|thread| readers.push(thread))
         };
         if let Some(stdout) = stdout {
+            let heard = Arc::clone(&heard);
             let each = move |line: &str| {
-                if let Ok(progress) = serde_json::from_str(line) {
-                    *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+                if let Ok(told) = serde_json::from_str(line) {
+                    heard.lock().unwrap_or_else(PoisonError::into_inner).hear(told);
                 }
             };
             read("progress", Box::new(stdout), Box::new(each))?;
@@ -157,12 +217,12 @@ impl JobProcess {
             };
             read("words", Box::new(stderr), Box::new(each))?;
         }
-        Ok(Self { child, stdin, progress, words, readers })
+        Ok(Self { child, stdin, heard, words, readers })
     }
 
-    /// How far the job is.
-    pub(super) fn progress(&self) -> Option<ProgressView> {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How far the job is, and where.
+    pub(super) fn heard(&self) -> Heard {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks it to stop; what is committed stays.

@@ -14,9 +14,9 @@ use serde_json::Value;
 
 use super::catalog::Placed;
 use super::folders::Folders;
-use super::process::{JobProcess, ProcessEnd, without_folders};
+use super::process::{Heard, JobProcess, ProcessEnd, without_folders};
 use super::turns::{Turns, Waiting};
-use super::{HostError, HostOptions, InputSpec, ProgressView, disk};
+use super::{HostError, HostOptions, InputSpec, disk};
 use crate::fault;
 use crate::state::{Ended, Job, JobStatus, State, StateError};
 
@@ -105,9 +105,14 @@ impl Scheduler {
         self.shared.woken.notify_one();
     }
 
-    /// How far a job is that runs.
-    pub(super) fn progress(&self, id: &str) -> Option<ProgressView> {
-        self.shared.running().get(id).and_then(|running| running.process.progress())
+    /// What a job that runs told of itself.
+    pub(super) fn heard(&self, id: &str) -> Option<Heard> {
+        self.shared.running().get(id).map(|running| running.process.heard())
+    }
+
+    /// What every job that runs told of itself.
+    pub(super) fn all_heard(&self) -> Vec<Heard> {
+        self.shared.running().values().map(|running| running.process.heard()).collect()
     }
 
     /// Asks a job that runs to stop.
