@@ -49,6 +49,7 @@ impl Shared {
 
 /// Every route.
 fn router(host: Arc<Host>) -> Router {
+    let pages = crate::page::router(Arc::clone(&host));
     let shared = Shared { host, followers: Arc::new(Semaphore::new(MOST_FOLLOWERS)) };
     let v1 = routes::v1()
         .fallback(|| async { Problem::no_route() })
@@ -58,9 +59,9 @@ fn router(host: Arc<Host>) -> Router {
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(|| async { "ready\n" }))
         .nest("/v1", v1)
-        .fallback(|| async { Problem::no_route() })
         .layer(from_fn(plain))
         .with_state(shared)
+        .fallback_service(pages)
 }
 
 /// Lets callers through whose token is known.
