@@ -22,6 +22,7 @@ mod models;
 mod nn;
 mod numbers;
 mod output;
+mod page;
 mod readme;
 mod scale;
 mod service;

@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use crate::support::{Place, demo, root, scorehost, scripts};
 
 /// A served data folder; the process is killed when this is dropped.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     caller: Caller,
 }
 
 /// What a caller with one token sees.
-struct Caller {
-    url: String,
-    token: String,
+pub(crate) struct Caller {
+    pub(crate) url: String,
+    pub(crate) token: String,
     http: ureq::Agent,
 }
 
@@ -33,7 +33,7 @@ impl std::ops::Deref for Server {
 
 impl Server {
     /// Starts on a folder; the token is that of its first start.
-    fn start(data: &Path, token: Option<&str>, more: &[&str]) -> Self {
+    pub(crate) fn start(data: &Path, token: Option<&str>, more: &[&str]) -> Self {
         let mut command = scorehost();
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(more);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -68,12 +68,12 @@ impl Server {
 
 impl Caller {
     /// The same host for another token.
-    fn of(&self, token: &str) -> Caller {
+    pub(crate) fn of(&self, token: &str) -> Caller {
         Caller { url: self.url.clone(), token: token.to_owned(), http: self.http.clone() }
     }
 
     /// A request with JSON, or none; the status and the JSON of the answer.
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    pub(crate) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         self.ask_as(&self.token, method, path, body, &[])
     }
 
@@ -102,14 +102,14 @@ impl Caller {
     }
 
     #[track_caller]
-    fn done(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+    pub(crate) fn done(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let (status, answer) = self.ask(method, path, body);
         assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
         answer
     }
 
     /// Sends files, and finishes the upload.
-    fn upload(&self, files: &[(&str, Vec<u8>)]) -> String {
+    pub(crate) fn upload(&self, files: &[(&str, Vec<u8>)]) -> String {
         let id = self.done("POST", "/v1/uploads", None)["id"].as_str().unwrap().to_owned();
         for (path, bytes) in files {
             let url = format!("{}/v1/uploads/{id}/files/{path}", self.url);
@@ -121,7 +121,7 @@ impl Caller {
         id
     }
 
-    fn upload_folder(&self, folder: &Path) -> String {
+    pub(crate) fn upload_folder(&self, folder: &Path) -> String {
         let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap())
@@ -143,13 +143,13 @@ impl Caller {
         job["name"].as_str().unwrap().to_owned()
     }
 
-    fn job(&self, name: &str) -> Value {
+    pub(crate) fn job(&self, name: &str) -> Value {
         self.done("GET", &format!("/v1/jobs/{name}"), None)
     }
 
     /// Waits for the job's end.
     #[track_caller]
-    fn ended(&self, name: &str) -> Value {
+    pub(crate) fn ended(&self, name: &str) -> Value {
         let began = Instant::now();
         loop {
             let job = self.job(name);
@@ -178,7 +178,7 @@ impl Drop for Server {
 }
 
 /// The files of a deployment of the demo's model.
-fn bundle(script: &str, settings: &str) -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn bundle(script: &str, settings: &str) -> Vec<(&'static str, Vec<u8>)> {
     let yaml = format!(
         "name: shapes\ncode_configuration:\n  code: src\n  scoring_script: script.wasm\nmodel: weights\nsettings:\n  device: cpu\n{settings}"
     );
@@ -211,7 +211,7 @@ fn undisturbed(settings: &str) -> Vec<u8> {
     std::fs::read(place.at("output/predictions.csv")).unwrap()
 }
 
-fn server(place: &Place, more: &[&str]) -> Server {
+pub(crate) fn server(place: &Place, more: &[&str]) -> Server {
     Server::start(&place.at("data"), None, more)
 }
 

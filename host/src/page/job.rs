@@ -284,7 +284,8 @@ fn facts(job: &JobView) -> Vec<Fact> {
     let told = job.device.as_ref().map(|device| format!("{} ({})", device.name, device.description));
     let recorded = text(&record["device"]["name"])
         .map(|name| format!("{name} ({})", text(&record["device"]["description"]).unwrap_or_default()));
-    let notices = record["device"]["notices"].as_array().map(|all| all.iter().filter_map(text).collect::<Vec<_>>().join("; "));
+    let notices =
+        record["device"]["notices"].as_array().map(|all| all.iter().filter_map(text).collect::<Vec<_>>().join("; "));
     let plain = |name, value: Option<String>| value.map(|value| Fact { name, value, is_code: false });
     let code = |name, value: Option<String>| value.map(|value| Fact { name, value, is_code: true });
     let all = [

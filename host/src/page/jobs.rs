@@ -99,9 +99,8 @@ pub(super) async fn page(
 ) -> Page {
     let filter = query.filter();
     let (caller, asked) = (viewer.caller.clone(), filter.clone());
-    let (jobs, endpoints) = pages
-        .call(move |host| Ok((host.jobs_that(&caller, &asked, PAGE)?, host.endpoints(&caller)?)))
-        .await?;
+    let (jobs, endpoints) =
+        pages.call(move |host| Ok((host.jobs_that(&caller, &asked, PAGE)?, host.endpoints(&caller)?))).await?;
     let chosen = filter.endpoint.clone().unwrap_or_default();
     let status = filter.status.map(status_name).unwrap_or_default();
     let query = |before: Option<&str>| {
@@ -115,10 +114,7 @@ pub(super) async fn page(
     let word = |s: JobStatus| format!("{s:?}");
     let template = JobsPage {
         lines: jobs.iter().map(line).collect(),
-        statuses: STATUSES
-            .map(|s| choice(status_name(s), &word(s), filter.status == Some(s)))
-            .into_iter()
-            .collect(),
+        statuses: STATUSES.map(|s| choice(status_name(s), &word(s), filter.status == Some(s))).into_iter().collect(),
         endpoints: endpoints.iter().map(|e| choice(&e.name, &e.name, e.name == chosen)).collect(),
         is_filtered: filter.endpoint.is_some() || filter.status.is_some(),
         is_first: filter.before.is_none(),

@@ -113,7 +113,8 @@ impl Live {
         live.time(job);
         let record = job.record.as_ref();
         let recorded = record.and_then(|record| record["device"]["name"].as_str());
-        live.device = job.device.as_ref().map(|device| device.name.as_str()).or(recorded).unwrap_or_default().to_owned();
+        live.device =
+            job.device.as_ref().map(|device| device.name.as_str()).or(recorded).unwrap_or_default().to_owned();
         live
     }
 

@@ -18,13 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
+use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Extension, Form, FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use axum::Router;
 use tokio::sync::Semaphore;
 
 use crate::fault;
@@ -200,7 +200,8 @@ pub(crate) fn router(host: Arc<Host>) -> Router {
         readers: Arc::new(Semaphore::new(MOST_READERS)),
         followers: Arc::new(Semaphore::new(MOST_FOLLOWERS)),
     };
-    let asset = |kind: &'static str, text: &'static str| get(move || async move { ([(header::CONTENT_TYPE, kind)], text) });
+    let asset =
+        |kind: &'static str, text: &'static str| get(move || async move { ([(header::CONTENT_TYPE, kind)], text) });
     Router::new()
         .route("/", get(|| async { Redirect::to("/jobs") }))
         .route("/signout", get(|| async { Redirect::to("/jobs") }).post(sign_out))
