@@ -94,6 +94,12 @@ fn ended(server: &Server, endpoint: &str, deployment: &str, upload: &str) -> Str
     name
 }
 
+fn pictures() -> Vec<PathBuf> {
+    let mut found: Vec<_> = std::fs::read_dir(demo("pictures")).unwrap().map(|e| e.unwrap().path()).collect();
+    found.sort();
+    found
+}
+
 /// The demo's shapes, with the names of their classes, and one file that is no picture.
 fn shapes(server: &Server) -> String {
     let mut files = bundle("score-by-file", "  mini_batch_size: 5\n");
@@ -101,10 +107,8 @@ fn shapes(server: &Server) -> String {
     server.done("POST", "/v1/endpoints", Some(&json!({"name": "shapes", "description": "Ten shapes"})));
     let upload = server.upload(&files);
     server.done("POST", "/v1/endpoints/shapes/deployments", Some(&json!({"upload": upload, "set_default": true})));
-    let mut names: Vec<PathBuf> = std::fs::read_dir(demo("pictures")).unwrap().map(|e| e.unwrap().path()).collect();
-    names.sort();
     let mut files: Vec<(String, Vec<u8>)> = Vec::new();
-    for path in names {
+    for path in pictures() {
         files.push((path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(&path).unwrap()));
     }
     files.push(("0040_torn.jpg".into(), b"no picture".to_vec()));
@@ -254,7 +258,16 @@ fn a_browser_sees_a_job_go_from_running_to_completed() {
         return;
     }
     let place = Place::with_files(120);
-    let server = server(&place, &["--allow-input", place.at("input").to_str().unwrap()]);
+    // The demo's pictures again and again: a job of some seconds.
+    let many = place.at("many");
+    std::fs::create_dir(&many).unwrap();
+    for (i, path) in (0..8000).zip(pictures().iter().cycle()) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        std::fs::copy(path, many.join(format!("{i:04}{}", &name[4..]))).unwrap();
+    }
+    let inputs = [place.at("input"), many.clone()];
+    let allowed: Vec<&str> = inputs.iter().flat_map(|path| ["--allow-input", path.to_str().unwrap()]).collect();
+    let server = server(&place, &allowed);
     let shapes = shapes(&server);
     probe(&server, "prints", "", "  behave: prints\n");
     probe(&server, "panics", "  retry_settings:\n    max_retries: 1\n", "  behave: panics\n  on: odd\n");
@@ -265,7 +278,7 @@ fn a_browser_sees_a_job_go_from_running_to_completed() {
     let facts = json!({
         "url": server.url, "token": server.token, "chromium": chromium, "axe": axe, "screenshots": screenshots,
         "shapes": shapes, "prints": prints, "panics": panics, "hostile": HOSTILE,
-        "slow_input": place.at("input"), "files": 120,
+        "slow_input": place.at("input"), "files": 120, "many": many,
     });
     let mut command = Command::new(python);
     command.arg(root().join("tests/tools/page.py")).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Looks at the web page in Chromium, as its users do: watches a job, opens errors and pictures, walks by keyboard alone,
-asks axe-core and counts contrasts in both colour schemes; then writes screenshots.
+asks axe-core and counts contrasts in both colour schemes; then writes screenshots, of which `pictures-…` are those of the documents.
 usage: page.py < FACTS.json        (tests/page.rs says what is in it)
 needs: playwright, Chromium, axe-core
 Prints what it found as one JSON line; ends with an error at the first thing that is not as it should be."""
@@ -27,6 +27,14 @@ def check(true, what):
         raise SystemExit(f"page.py: {what}")
 
 
+def until(page, true):
+    """Asked from outside: the page's policy lets nothing be evaluated within it."""
+    began = time.monotonic()
+    while not page.evaluate(true):
+        check(time.monotonic() - began < 60, f"in vain waited for {true}")
+        page.wait_for_timeout(50)
+
+
 def watch(page):
     """Whatever a page should never do."""
     def said(message):
@@ -45,7 +53,7 @@ def sign_in(page, path="/jobs"):
     page.goto(url + path)
     page.get_by_label("Token").fill("sh_0_wrong")
     page.keyboard.press("Enter")
-    check(page.get_by_role("alert").is_visible(), "a wrong token is told")
+    page.get_by_role("alert").wait_for()
     page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(url + path)
@@ -124,7 +132,7 @@ def cancel(page):
     """A job that is stopped and resumed from the page."""
     job = rest("POST", "/v1/endpoints/probe/jobs", {"input": {"path": facts["slow_input"]}, "deployment": "slow"})["name"]
     page.goto(f"{url}/jobs/{job}")
-    page.get_by_text("Running").wait_for(timeout=20000)
+    page.locator(".head .status", has_text="Running").wait_for(timeout=20000)
     page.get_by_role("button", name="Cancel").click()
     page.locator(".head .status", has_text="Canceled").wait_for(timeout=20000)
     page.get_by_role("button", name="Resume").click()
@@ -148,7 +156,7 @@ def gallery(page):
     page.goto(f"{url}/jobs/{facts['shapes']}/gallery")
     for picture in page.locator(".gallery img").all():
         picture.scroll_into_view_if_needed()
-    page.wait_for_function("[...document.querySelectorAll('.gallery img')].every(i => i.complete)")
+    until(page, "[...document.querySelectorAll('.gallery img')].every(i => i.complete)")
     sizes = page.evaluate("[...document.querySelectorAll('.gallery img')].map(i => i.naturalWidth)")
     # Browsers show no TIFF, of which there are five.
     check(len(sizes) >= 30 and min(sizes) > 0, f"pictures are really there: {sizes}")
@@ -168,6 +176,38 @@ def tree(page):
     said = page.locator("body").aria_snapshot()
     for part in ["table \"Jobs", "combobox \"Status\"", "status", "link \"Skip to the content\""]:
         check(part in said, f"the accessibility tree lacks {part}:\n{said}")
+
+
+def small(path):
+    """A screenshot in 256 colours, where Pillow is: a third of the bytes."""
+    try:
+        from PIL import Image
+    except ImportError:
+        return
+    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def pictures(page, scheme):
+    """For the documents: the demo's shapes, in a job that runs."""
+    job = rest("POST", "/v1/endpoints/shapes/jobs", {"input": {"path": facts["many"]}})["name"]
+    page.set_viewport_size({"width": 1080, "height": 640})
+
+    def shot(name):
+        page.screenshot(path=shots / f"pictures-{name}-{scheme}.png")
+        small(shots / f"pictures-{name}-{scheme}.png")
+
+    page.goto(url + "/jobs")
+    until(page, f"parseInt(document.querySelector('[data-job=\"{job}\"] [data-field=percent]').textContent) >= 10")
+    page.locator(f"[data-job='{job}'] [data-field=rate]", has_text=re.compile(r"\d")).wait_for()
+    shot("jobs")
+    page.goto(f"{url}/jobs/{job}")
+    page.locator("dd[data-field=rate]", has_text=re.compile(r"\d")).wait_for()
+    page.wait_for_timeout(300)
+    shot("job")
+    page.goto(f"{url}/jobs/{facts['shapes']}/gallery")
+    page.wait_for_load_state("networkidle")
+    shot("gallery")
+    rest("POST", f"/v1/jobs/{job}/cancel")
 
 
 with sync_playwright() as playwright:
@@ -206,6 +246,7 @@ with sync_playwright() as playwright:
             page.screenshot(path=shots / f"{scheme}-{name}.png")
         page.goto(url + "/jobs/" + facts["shapes"])
         page.screenshot(path=shots / f"{scheme}-shapes.png", full_page=True)
+        pictures(page, scheme)
         page.get_by_role("button", name="Sign out").click()
         page.get_by_label("Token").wait_for()
         wrong = [what for what in wrong if "404" not in what]

@@ -46,6 +46,7 @@ struct Version {
     is_default: bool,
     digest: String,
     script: String,
+    /// The registered model's digest, where there is one.
     model: String,
     created: Time,
 }
@@ -77,7 +78,7 @@ pub(super) async fn endpoint(
             is_default: d.is_default,
             digest: d.digest,
             script: d.script.unwrap_or_else(|| "built-in scorer".into()),
-            model: d.model.unwrap_or_else(|| "its own".into()),
+            model: d.model.unwrap_or_default(),
             created: Time::new(&d.created),
         })
         .collect();

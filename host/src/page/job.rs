@@ -17,7 +17,7 @@ const ROWS: u64 = 25;
 const PICTURES: u64 = 48;
 /// Files of an output that are listed; a script may write very many.
 const MOST_FILES: usize = 200;
-/// Of a message, and of a log beside an error, so many characters are shown.
+/// Of a message, of a log beside an error, and of a name, so many characters are shown.
 const MOST_MESSAGE: usize = 2000;
 const MOST_LOG: usize = 4000;
 const MOST_NAME: usize = 300;
@@ -393,9 +393,14 @@ fn tile(path: &str, item: GalleryItem) -> Tile {
         address: picture.map(|picture| format!("{path}/pictures/{}", words::address(&picture))),
         reason,
         label: words::plain(&label, 80),
-        score: score.map(|score| (score, format!("{:.1} %", score * 100.0))),
+        score: score.map(|score| (score, percent(score))),
         more: words::plain(&more, 200),
     }
+}
+
+/// A part of one, to a tenth of a percent; the whole as such.
+fn percent(part: f64) -> String {
+    if part >= 0.9995 { "100 %".into() } else { format!("{:.1} %", part * 100.0) }
 }
 
 pub(super) async fn gallery(
@@ -434,13 +439,14 @@ mod tests {
         assert_eq!(links(pager(3, false, Some(35))), "1,3,,");
         assert_eq!(links(pager(0, true, None)), ",,2,");
         assert!(!pager(0, false, Some(3)).is_needed());
+        assert_eq!([0.0, 0.9994, 1.0].map(percent), ["0.0 %", "99.9 %", "100 %"]);
         assert_eq!((from_zero(None), from_zero(Some(0)), from_zero(Some(2))), (0, 0, 1));
     }
 
     #[test]
     fn rows_that_lack_cells_are_shown_as_they_are() {
         assert_eq!(mini_batch(vec!["3".into()]).index, "3");
-        let odd = failure("/jobs/j", vec!["a\u{202e}b".into(), "../x".into()], None);
-        assert_eq!((odd.file.as_str(), odd.log_address.as_str()), ("a\u{fffd}b", "/jobs/j/logs/../x/0"));
+        let odd = failure("/jobs/j", vec!["a\u{202e}b".into(), "1".into()], None);
+        assert_eq!((odd.file.as_str(), odd.log_address.as_str()), ("a\u{fffd}b", "/jobs/j/logs/1/0"));
     }
 }

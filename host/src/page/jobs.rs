@@ -88,7 +88,10 @@ fn line(job: &JobView) -> Line {
         deployment: job.deployment.clone(),
         version: job.version,
         created: Time::new(&job.created),
-        input: input(job),
+        input: match &job.input {
+            InputSpec::Upload(_) => "files that were sent".into(),
+            InputSpec::Path(_) => input(job),
+        },
     }
 }
 

@@ -350,8 +350,14 @@ async fn sign_out(State(pages): State<Pages>, Extension(_): Extension<Viewer>, h
 
 /// What browsers are told to hold every page to.
 async fn guarded(request: Request, next: Next) -> Response {
+    let has_body = !matches!(*request.method(), Method::GET | Method::HEAD);
     let mut response = next.run(request).await;
+    let is_refused = response.status().is_client_error() || response.status().is_server_error();
     let headers = response.headers_mut();
+    if has_body && is_refused {
+        // What is left of a refused body is not read, so that nothing can follow it.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let mut tell = |name: HeaderName, value: &'static str| {
         // A picture has a stricter one.
         headers.entry(name).or_insert(HeaderValue::from_static(value));

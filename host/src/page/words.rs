@@ -25,6 +25,9 @@ pub(super) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "unknown".into();
     }
+    if seconds > 0.0 && seconds < 0.9995 {
+        return format!("{:.0} ms", (seconds * 1000.0).max(1.0));
+    }
     if seconds < 9.95 {
         return format!("{seconds:.1} s");
     }
@@ -100,8 +103,11 @@ mod tests {
     #[test]
     fn numbers_are_as_people_read_them() {
         assert_eq!([0, 999, 1000, 1234567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        let spans = [0.04, 9.96, 61.0, 3600.0, 90061.0, f64::INFINITY, -1.0].map(duration);
-        assert_eq!(spans, ["0.0 s", "10 s", "1 min 1 s", "1 h 0 min", "1 d 1 h", "unknown", "unknown"]);
+        let spans = [0.0, 0.04, 1.0, 9.96, 61.0, 3600.0, 90061.0, f64::INFINITY, -1.0].map(duration);
+        assert_eq!(
+            spans,
+            ["0.0 s", "40 ms", "1.0 s", "10 s", "1 min 1 s", "1 h 0 min", "1 d 1 h", "unknown", "unknown"]
+        );
         assert_eq!([0.0, 12.34, 1690.5].map(rate), ["0.0", "12.3", "1,691"]);
         assert_eq!([1, 1023, 1024, 5 << 30].map(bytes), ["1 byte", "1,023 bytes", "1.0 KiB", "5.0 GiB"]);
         assert_eq!(between("2026-01-01T00:00:00.000Z", "2026-01-01T00:01:00.500Z"), Some(60.5));

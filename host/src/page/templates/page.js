@@ -2,13 +2,16 @@
 // every page still says all it has, as of when it was loaded.
 "use strict";
 
-const near = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const shown = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" };
+const thisYear = new Intl.DateTimeFormat(undefined, shown);
+const otherYear = new Intl.DateTimeFormat(undefined, { ...shown, year: "numeric" });
 
 function showTimes(within) {
   for (const time of within.querySelectorAll("time[datetime]")) {
     const date = new Date(time.dateTime);
     if (!Number.isNaN(date.valueOf())) {
-      time.textContent = near.format(date);
+      const isRecent = date.getFullYear() === new Date().getFullYear();
+      time.textContent = (isRecent ? thisYear : otherYear).format(date);
       time.title = time.dateTime;
     }
   }
