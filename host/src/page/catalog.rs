@@ -153,7 +153,7 @@ fn devices_of(view: DevicesView) -> (Vec<Device>, bool) {
 
 pub(super) async fn devices(State(pages): State<Pages>, Extension(viewer): Extension<Viewer>) -> Page {
     let caller = viewer.caller.clone();
-    let view = pages.call(move |host| host.devices(&caller)).await?;
+    let view = pages.read(move |host| host.devices(&caller)).await?;
     let (running, most) = (view.running as u64, view.most as u64);
     let (devices, seen) = devices_of(view);
     super::page(&DevicesPage { frame: Frame::new(&viewer, "devices"), devices, seen, running, most })

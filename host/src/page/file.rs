@@ -16,7 +16,7 @@ use super::{Page, Pages, Viewer};
 const CHUNK: usize = 256 << 10;
 
 /// A body of so many bytes of a file, read as they are taken.
-pub(crate) fn body(file: File, bytes: u64) -> Body {
+fn body(file: File, bytes: u64) -> Body {
     Body::from_stream(stream::try_unfold((file, bytes), |(mut file, left)| async move {
         if left == 0 {
             return Ok(None);

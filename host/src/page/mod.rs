@@ -327,12 +327,16 @@ async fn sign_in(pages: &Pages, headers: &HeaderMap, fields: Option<Fields>, pat
         {
             let is_secure = headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https:"));
             let cookie = cookie(&id, LIFETIME, is_secure);
-            // A path of two slashes would be another host's.
-            let back = if path.starts_with("//") { "/jobs" } else { path };
-            return ([(header::SET_COOKIE, cookie)], Redirect::to(back)).into_response();
+            return ([(header::SET_COOKIE, cookie)], Redirect::to(own_path(path))).into_response();
         }
     }
     html(StatusCode::UNAUTHORIZED, &SignInPage { wrong })
+}
+
+/// Where somebody goes on after signing in: what browsers would take for another host's address is not followed.
+fn own_path(path: &str) -> &str {
+    let leaves = path.starts_with("//") || path.contains('\\') || !path.starts_with('/');
+    if leaves { "/jobs" } else { path }
 }
 
 /// No page can read it, no other site's request carries it, and where there is TLS it goes nowhere else.
@@ -398,6 +402,14 @@ mod tests {
             }
             assert_eq!(is_own(&headers), expected, "{case:?}");
         }
+    }
+
+    #[test]
+    fn signing_in_leads_to_no_other_host() {
+        for path in ["//elsewhere.example", "/\\elsewhere.example", "/a\\b", "elsewhere.example", ""] {
+            assert_eq!(own_path(path), "/jobs", "{path}");
+        }
+        assert_eq!(own_path("/jobs/job-1?errors=2"), "/jobs/job-1?errors=2");
     }
 
     #[test]
