@@ -184,7 +184,9 @@ def small(path):
         from PIL import Image
     except ImportError:
         return
-    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    image = Image.open(path).convert("RGB")
+    # Dithered: shades would become bands.
+    image.quantize(palette=image.quantize(256)).save(path, optimize=True)
 
 
 def pictures(page, scheme):

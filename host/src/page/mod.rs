@@ -67,7 +67,7 @@ impl Pages {
     ) -> Result<T, Refusal> {
         let host = Arc::clone(&self.host);
         match tokio::task::spawn_blocking(move || verb(&host)).await {
-            Ok(result) => result.map_err(Refusal::of),
+            Ok(result) => result.map_err(|error| Refusal::of(&error)),
             Err(_) => Err(Refusal::host()),
         }
     }
@@ -125,8 +125,8 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "there is no such page")
     }
 
-    fn of(error: HostError) -> Self {
-        let status = match &error {
+    fn of(error: &HostError) -> Self {
+        let status = match error {
             HostError::Stranger => StatusCode::UNAUTHORIZED,
             HostError::Scope(_) => StatusCode::FORBIDDEN,
             HostError::State(StateError::Unknown { .. }) => StatusCode::NOT_FOUND,
@@ -134,7 +134,7 @@ impl Refusal {
             HostError::Busy | HostError::State(StateError::Quota { .. }) => StatusCode::TOO_MANY_REQUESTS,
             error if error.fault() == fault::Fault::Caller => StatusCode::BAD_REQUEST,
             _ => {
-                eprintln!("error: {}", fault::chain(&error));
+                eprintln!("error: {}", fault::chain(error));
                 return Self::host();
             }
         };
