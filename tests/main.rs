@@ -24,6 +24,7 @@ mod numbers;
 mod objects;
 mod observe;
 mod output;
+mod page;
 mod readme;
 mod scale;
 mod service;

@@ -17,7 +17,7 @@
 //! summary → job record → CLI
 //! ```
 //!
-//! A host that stays does this for each job in a process of its own; [`api`] is its interface, [`service::host`] has its
+//! A host that stays does this for each job in a process of its own; [`api`] is its interface, [`page`] its web page, [`service::host`] has its
 //! verbs, and [`state`] what it knows.
 //!
 //! # The modules, in that order
@@ -29,6 +29,7 @@
 //! downwards only.
 
 pub mod api;
+pub mod page;
 
 pub mod service;
 

@@ -93,7 +93,7 @@ impl Server {
 
 impl Caller {
     /// The same host for another token.
-    fn of(&self, token: &str) -> Caller {
+    pub(crate) fn of(&self, token: &str) -> Caller {
         Caller { url: self.url.clone(), token: token.to_owned(), http: self.http.clone() }
     }
 

@@ -87,6 +87,7 @@ async fn metrics(State(shared): State<Shared>) -> Result<impl IntoResponse, Prob
 }
 
 fn router(shared: Shared) -> Router {
+    let pages = crate::page::router(Arc::clone(&shared.host));
     let recognised = from_fn_with_state(shared.clone(), recognised);
     let v1 = Router::from(routes::v1())
         .fallback(|| async { Problem::no_route() })
@@ -99,11 +100,11 @@ fn router(shared: Shared) -> Router {
     Router::from(health::health().merge(docs::docs()))
         .nest("/v1", v1)
         .merge(azure)
-        .fallback(|| async { Problem::no_route() })
         .method_not_allowed_fallback(|| async { Problem::no_method() })
         .layer(from_fn(plain))
         .layer(from_fn_with_state(shared.clone(), observed::observed))
         .with_state(shared)
+        .fallback_service(pages)
 }
 
 /// What is written of every route: of the very functions that the router is made of.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use scorehost::job::{Control, Progress};
 use scorehost::output::{self, Begun, Existing};
-use scorehost::service::host::{FINISH, ProgressView, Teller};
+use scorehost::service::host::{DeviceView, FINISH, ProgressView, Teller};
 use scorehost::service::{self, Event, Input, Outcome, RunRequest};
 
 use super::{FAILED, say};
@@ -40,7 +40,11 @@ pub(crate) fn follow(mut request: RunRequest, lock: &Path) -> anyhow::Result<Opt
     let outcome = service::run(&request, &control, &mut |event| match event {
         // Not earlier: its thread would be outside.
         Event::Confined(_) => listening = stop_with_stdin(&control, &request.input),
-        Event::Started { progress, .. } => tell(&mut teller, progress),
+        Event::Started { progress, device, .. } => {
+            let (name, description) = (device.name.clone(), device.description.clone());
+            teller.device = Some(DeviceView { name, description });
+            tell(&mut teller, progress);
+        }
         Event::Committed(committed) => teller.hear(committed),
         Event::Progress(progress) => {
             if told.is_none_or(|told| told.elapsed() >= EVENT) {

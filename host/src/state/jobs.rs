@@ -405,6 +405,14 @@ impl State {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// How many of a tenant's jobs are here.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn jobs_that_are(&self, tenant: i64, status: JobStatus) -> Result<u64> {
+        count(&self.read(), tenant, status)
+    }
+
     /// Every tenant with jobs that wait, and what it has and used.
     ///
     /// # Errors

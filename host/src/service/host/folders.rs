@@ -124,6 +124,11 @@ impl Folders {
         }
     }
 
+    /// What a tenant has, once that was counted.
+    pub(super) fn used_by(&self, tenant: i64) -> Option<u64> {
+        self.used().get(&tenant).copied()
+    }
+
     /// Whether the tenant, whose bytes were counted, may keep so many more; they count from now on.
     pub(super) fn take(&self, tenant: &Tenant, bytes: u64) -> Result<(), HostError> {
         let mut used = self.used();

@@ -24,7 +24,7 @@ const MOST_KEY: usize = 128;
 pub const MOST_PAGE: u32 = 200;
 
 /// What an output holds that is not the caller's business.
-const HIDDEN: &str = ".scorehost";
+pub(super) const HIDDEN: &str = ".scorehost";
 
 /// A name that sorts by time and is not guessed.
 pub(super) fn new_id(what: &str) -> String {
@@ -117,11 +117,19 @@ impl Host {
         Ok((self.view(job)?, is_new))
     }
 
+    /// Where a job's input lies on this machine.
+    pub(super) fn input(&self, caller: &Caller, input: &InputSpec) -> Result<PathBuf, HostError> {
+        match input {
+            InputSpec::Upload(id) => self.finished_upload(caller, id),
+            InputSpec::Path(path) => allowed(&self.options.allowed_inputs, path),
+            InputSpec::Url(place) => Err(HostError::Refused(format!("`{place}` is not on this machine"))),
+        }
+    }
+
     /// Whether the caller may have this scored, and the output where they say.
     fn allow(&self, caller: &Caller, request: &JobRequest) -> Result<(), HostError> {
         match &request.input {
-            InputSpec::Upload(id) => drop(self.finished_upload(caller, id)?),
-            InputSpec::Path(path) => drop(allowed(&self.options.allowed_inputs, path)?),
+            InputSpec::Upload(_) | InputSpec::Path(_) => drop(self.input(caller, &request.input)?),
             InputSpec::Url(place) => {
                 places::allowed(&self.options.allowed_places, caller.tenant(), place, "--allow-input")?;
             }
@@ -207,7 +215,7 @@ impl Host {
         Ok((file, bytes))
     }
 
-    fn output(&self, caller: &Caller, name: &str) -> Result<PathBuf, HostError> {
+    pub(super) fn output(&self, caller: &Caller, name: &str) -> Result<PathBuf, HostError> {
         caller.may_either(Scope::Read, Scope::Invoke)?;
         let job = self.state.job(caller.tenant.id, name)?;
         if !job.status.has_ended() {
@@ -218,11 +226,11 @@ impl Host {
         Ok(self.folders.job(job.tenant, &job.id).join("output"))
     }
 
-    fn view(&self, job: Job) -> Result<JobView, HostError> {
+    pub(super) fn view(&self, job: Job) -> Result<JobView, HostError> {
         let input = serde_json::from_value(job.input)
             .map_err(|e| StateError::Damaged(format!("the input of job `{}`: {e}", job.id)))?;
         let usage = self.state.usage_of_job(&job.id)?;
-        let progress = self.scheduler.progress(&job.id).filter(|_| !job.status.has_ended());
+        let heard = self.scheduler.heard(&job.id).filter(|_| !job.status.has_ended()).unwrap_or_default();
         Ok(JobView {
             canceling: job.cancel && !job.status.has_ended(),
             name: job.id,
@@ -234,7 +242,9 @@ impl Host {
             input,
             output: job.output,
             set: job.overrides,
-            progress,
+            progress: heard.progress,
+            pace: heard.pace,
+            device: heard.device,
             error: job.error,
             record: job.record,
             instances: job.instances,

@@ -6,9 +6,11 @@
 //! call these, and neither holds a rule.
 
 mod catalog;
+mod devices;
 mod folders;
 mod jobs;
 mod names;
+mod pages;
 mod places;
 mod process;
 mod removal;
@@ -27,8 +29,10 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+pub use devices::{DevicesView, EngineView};
 pub use jobs::MOST_PAGE;
 pub use names::NameError;
+pub use pages::{GalleryItem, GalleryPage, JobsFilter, PictureKind, TablePage, TenantUse};
 pub use places::PlaceRoot;
 pub use process::FINISH;
 pub use tenants::{Caller, Scope};
@@ -36,8 +40,9 @@ pub use told::{Named, Since, Teller, Told};
 pub use uploads::MOST_FILE_BYTES;
 pub use usage::UsageQuery;
 pub use views::{
-    DeploymentView, EndpointView, FileView, FinishedUploadView, InputSpec, JobRequest, JobView, ModelView,
-    NewTokenView, ProgressView, TenantDetailView, TenantUseView, TenantView, TokenView, UploadView, UsageView,
+    DeploymentView, DeviceView, EndpointView, FileView, FinishedUploadView, InputSpec, JobRequest, JobView, ModelView,
+    NewTokenView, PaceView, ProgressView, TenantDetailView, TenantUseView, TenantView, TokenView, UploadView,
+    UsageView,
 };
 
 pub use crate::state::{Action, JobStatus, Quotas, QuotasChange, Usage};
@@ -143,6 +148,8 @@ pub struct Host {
     sealing: Arc<Mutex<()>>,
     /// Checks of deployments that are under way.
     checks: AtomicUsize,
+    /// What models can run on, as it was seen last.
+    devices: devices::Seen,
     /// Held while the host lives: two would run each job twice.
     _lock: File,
 }
@@ -178,6 +185,7 @@ impl Host {
                 remover,
                 sealing: Arc::default(),
                 checks: AtomicUsize::new(0),
+                devices: devices::Seen::default(),
                 _lock: lock,
             },
             token,

@@ -13,7 +13,7 @@ use rand::RngExt;
 use serde::Deserialize;
 
 use super::catalog::Placed;
-use super::{HostError, ProgressView, Told, disk};
+use super::{DeviceView, HostError, PaceView, ProgressView, Told, disk};
 use crate::job::record::cpu_seconds;
 use crate::state::Usage;
 use crate::store::{Ask, SpoolFolder, StoreUrl, Tell, objects};
@@ -28,6 +28,8 @@ const MOST_FACTS: u64 = 4 << 20;
 
 /// How long a check may take: its parts, compiling and a model's first opening, have limits of their own below this.
 const CHECK: Duration = Duration::from_secs(600);
+/// How long looking at the devices may take: each adapter is opened, and tests itself.
+const LOOK: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 
 /// What is known of a deployment that was checked.
@@ -51,39 +53,65 @@ struct ScriptFacts {
 /// Checks a deployment as `scorehost check` does; `tenant` is the folder of all that is the tenant's.
 pub(super) fn check(program: &Path, placed: &Placed, tenant: &Path) -> Result<Checked, HostError> {
     let failed = disk("check the deployment");
-    let (mut stdout, mut stderr) = (tempfile::tempfile().map_err(&failed)?, tempfile::tempfile().map_err(&failed)?);
     let mut command = Command::new(program);
     // Its stdin ends with this process, and it with that.
-    command.arg("check").arg(&placed.file).args(["--json", "--follow"]).args(placed.arguments()).stdin(Stdio::piped());
-    command.stdout(stdout.try_clone().map_err(&failed)?).stderr(stderr.try_clone().map_err(&failed)?);
-    let mut child = command.spawn().map_err(&failed)?;
+    command.arg("check").arg(&placed.file).args(["--json", "--follow"]).args(placed.arguments());
+    let Some(said) = finished(command, CHECK).map_err(&failed)? else {
+        return Err(HostError::Refused(format!("the deployment was not checked within {} s", CHECK.as_secs())));
+    };
+    if !said.success {
+        let text = String::from_utf8_lossy(&said.stderr);
+        let text = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
+        return Err(HostError::Refused(without_folders(text, placed, tenant)));
+    }
+    let facts: Facts = serde_json::from_slice(&said.stdout).map_err(|e| failed(std::io::Error::other(e)))?;
+    Ok(Checked { name: facts.name, script: facts.script.map(|script| script.digest) })
+}
+
+/// What models can run on here, as `scorehost devices --json` has it: drivers are not opened in the host's own process.
+pub(super) fn devices(program: &Path) -> Result<serde_json::Value, HostError> {
+    let failed = disk("look at the devices");
+    let mut command = Command::new(program);
+    command.arg("devices").arg("--json");
+    let said = finished(command, LOOK).map_err(&failed)?;
+    let Some(said) = said.filter(|said| said.success) else {
+        return Err(failed(std::io::Error::other(format!("`devices` failed, or took over {} s", LOOK.as_secs()))));
+    };
+    serde_json::from_slice(&said.stdout).map_err(|e| failed(std::io::Error::other(e)))
+}
+
+/// What a process said that has ended.
+struct Said {
+    success: bool,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+/// Runs a process to its end; none if it took longer.
+fn finished(mut command: Command, most: Duration) -> std::io::Result<Option<Said>> {
+    let (stdout, stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    command.stdin(Stdio::piped()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+    let mut child = command.spawn()?;
     let began = Instant::now();
     let status = loop {
-        if let Some(status) = child.try_wait().map_err(&failed)? {
+        if let Some(status) = child.try_wait()? {
             break status;
         }
-        if began.elapsed() > CHECK {
+        if began.elapsed() > most {
             // It may have ended by itself just now.
             let _ = child.kill();
-            child.wait().map_err(&failed)?;
-            return Err(HostError::Refused(format!("the deployment was not checked within {} s", CHECK.as_secs())));
+            child.wait()?;
+            return Ok(None);
         }
         std::thread::sleep(POLL);
     };
-    let read = |file: &mut File| -> std::io::Result<Vec<u8>> {
+    let read = |mut file: File| -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         file.rewind()?;
         file.take(MOST_FACTS).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    if !status.success() {
-        let said = String::from_utf8_lossy(&read(&mut stderr).map_err(&failed)?).into_owned();
-        let said = said.trim().strip_prefix("error: ").unwrap_or(said.trim());
-        return Err(HostError::Refused(without_folders(said, placed, tenant)));
-    }
-    let facts: Facts =
-        serde_json::from_slice(&read(&mut stdout).map_err(&failed)?).map_err(|e| failed(std::io::Error::other(e)))?;
-    Ok(Checked { name: facts.name, script: facts.script.map(|script| script.digest) })
+    Ok(Some(Said { success: status.success(), stdout: read(stdout)?, stderr: read(stderr)? }))
 }
 
 /// A message without where the host keeps what it is about: the deployment's parts, and what else is the tenant's.
@@ -154,6 +182,7 @@ pub(super) struct JobProcess {
     fetcher: Option<Child>,
     began: Instant,
     progress: Arc<Mutex<Option<Scored>>>,
+    device: Arc<Mutex<Option<DeviceView>>>,
     /// Seconds of processors, as the system last told.
     cpu_seconds: f64,
     words: Arc<Mutex<VecDeque<String>>>,
@@ -173,6 +202,24 @@ fn say(to: &Words, text: &str) {
 
 fn hush(to: &Words) {
     drop(to.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// What a job's process said of itself so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Heard {
+    pub(super) progress: Option<ProgressView>,
+    pub(super) device: Option<DeviceView>,
+    pub(super) pace: Option<PaceView>,
+}
+
+/// How fast a job goes; unknown until files were done.
+fn pace(told: &Scored) -> Option<PaceView> {
+    let did = told.last.done.saturating_sub(told.first.done);
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    let (did, left) = (did as f64, told.last.files.saturating_sub(told.last.done) as f64);
+    let files_per_second = did / told.at.elapsed().as_secs_f64();
+    let is_known = did > 0.0 && files_per_second.is_finite();
+    is_known.then(|| PaceView { files_per_second, seconds_left: left / files_per_second })
 }
 
 /// How a job's process ended.
@@ -244,6 +291,7 @@ impl JobProcess {
             fetcher: None,
             began: Instant::now(),
             progress: Arc::default(),
+            device: Arc::default(),
             cpu_seconds: 0.0,
             words: Arc::default(),
             hear: Arc::new(Mutex::new(hear)),
@@ -273,9 +321,13 @@ impl JobProcess {
         };
         if let Some(stdout) = self.child.stdout.take() {
             let (told, hear) = (Arc::clone(&self.progress), Arc::clone(&self.hear));
+            let device = Arc::clone(&self.device);
             let each = move |line: &str| {
                 if let Ok(line) = serde_json::from_str::<Told>(line) {
                     let progress = line.progress;
+                    if let Some(told) = &line.device {
+                        *device.lock().unwrap_or_else(PoisonError::into_inner) = Some(told.clone());
+                    }
                     told.lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .get_or_insert(Scored { first: progress, last: progress, at: Instant::now() })
@@ -347,9 +399,11 @@ impl JobProcess {
         }
     }
 
-    /// How far the job is.
-    pub(super) fn progress(&self) -> Option<ProgressView> {
-        self.told().map(|told| told.last)
+    /// How far the job is, and where.
+    pub(super) fn heard(&self) -> Heard {
+        let told = self.told();
+        let device = self.device.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Heard { progress: told.map(|told| told.last), device, pace: told.as_ref().and_then(pace) }
     }
 
     fn told(&self) -> Option<Scored> {

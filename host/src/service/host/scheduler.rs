@@ -14,10 +14,10 @@ use serde_json::Value;
 
 use super::catalog::Placed;
 use super::folders::{Folders, measure};
-use super::process::{JobInput, JobProcess, JobWork, ProcessEnd, without_folders};
+use super::process::{Heard, JobInput, JobProcess, JobWork, ProcessEnd, without_folders};
 use super::traces::{Below, Traces};
 use super::turns::{Holder, Turns, Waiting};
-use super::{HostError, HostOptions, InputSpec, Named, PlaceRoot, ProgressView, Told, disk};
+use super::{HostError, HostOptions, InputSpec, Named, PlaceRoot, Told, disk};
 use crate::fault;
 use crate::observe::{Attribute, Metrics, Span};
 use crate::state::{Candidate, Ended, Job, JobStatus, State, StateError, Usage};
@@ -140,9 +140,14 @@ impl Scheduler {
         self.shared.woken.notify_one();
     }
 
-    /// How far a job is that runs.
-    pub(super) fn progress(&self, id: &str) -> Option<ProgressView> {
-        self.shared.running().get(id).and_then(|running| running.process.progress())
+    /// What a job that runs told of itself.
+    pub(super) fn heard(&self, id: &str) -> Option<Heard> {
+        self.shared.running().get(id).map(|running| running.process.heard())
+    }
+
+    /// What every job that runs told of itself.
+    pub(super) fn all_heard(&self) -> Vec<Heard> {
+        self.shared.running().values().map(|running| running.process.heard()).collect()
     }
 
     /// Asks a job that runs to stop.

@@ -97,6 +97,11 @@ impl Caller {
         &self.token
     }
 
+    /// Whether the token has the scope: for who shows what may be done.
+    pub fn has(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+    }
+
     /// # Errors
     /// If the token lacks both; it names the first.
     pub(super) fn may_either(&self, first: Scope, second: Scope) -> Result<(), HostError> {

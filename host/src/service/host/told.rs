@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::ProgressView;
+use super::{DeviceView, ProgressView};
 use crate::job::{Committed, Settled};
 use crate::observe::Spread;
 
@@ -26,6 +26,9 @@ const MOST_MESSAGE: usize = 256;
 pub struct Told {
     /// How far the job is.
     pub progress: ProgressView,
+    /// Where models run: once, before scoring begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceView>,
     /// What happened since the last line.
     pub since: Since,
 }
@@ -79,6 +82,8 @@ pub struct Named {
 /// Puts lines together.
 #[derive(Debug, Default)]
 pub struct Teller {
+    /// Told with the next line.
+    pub device: Option<DeviceView>,
     since: Since,
     named_ever: u64,
 }
@@ -111,7 +116,7 @@ impl Teller {
 
     /// The next line.
     pub fn line(&mut self, progress: ProgressView) -> Told {
-        Told { progress, since: std::mem::take(&mut self.since) }
+        Told { progress, device: self.device.take(), since: std::mem::take(&mut self.since) }
     }
 }
 

@@ -252,6 +252,24 @@ pub struct ProgressView {
     pub input_bytes: u64,
 }
 
+/// How fast a job goes, since its process began to score.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PaceView {
+    /// Files whose mini-batches were committed, a second.
+    pub files_per_second: f64,
+    /// Until the last file is, at that pace.
+    pub seconds_left: f64,
+}
+
+/// Where a job's models run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceView {
+    /// `gpu`, `onnxruntime` or `cpu`.
+    pub name: String,
+    /// The device in words.
+    pub description: String,
+}
+
 /// A job.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct JobView {
@@ -278,6 +296,12 @@ pub struct JobView {
     pub set: BTreeMap<String, String>,
     /// How far it is, while it runs.
     pub progress: Option<ProgressView>,
+    /// How fast it goes, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<PaceView>,
+    /// Where its models run, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceView>,
     /// Why it failed.
     pub error: Option<String>,
     /// What `job.json` says, once it ended.
