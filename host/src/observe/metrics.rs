@@ -264,7 +264,8 @@ mod tests {
         }
         metrics.set_stored((0..200).map(|_| ("tenant-999", 2)));
         let text = metrics.text();
-        assert!(text.lines().count() < 250, "{}", text.lines().count());
+        // A hundred tenants, and some twenty numbers with their histograms and what is said of them.
+        assert!(text.lines().count() < 300, "{}", text.lines().count());
         assert!(text.contains("scorehost_jobs_accepted_total{tenant=\"other\"} 900\n"), "{text}");
         assert!(text.contains("scorehost_tenant_storage_bytes{tenant=\"other\"} 400\n"), "{text}");
         assert!(text.contains("scorehost_retries_total{reason=\"other\"} 1000\n"), "{text}");
