@@ -1,4 +1,4 @@
-//! Jobs: accepted once, and from then on never forgotten.
+//! Jobs: accepted once, and from then on never forgotten, until somebody deletes them.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::tenants::audit;
 use super::{
-    Deployment, Result, State, StateError, Tenant, Usage, deployments, endpoints, json, next_month, now, optional,
-    tenants, usage,
+    Deployment, Result, State, StateError, Usage, candidates, deployments, endpoints, json, now, optional, tenants,
+    usage,
 };
 
 /// Where a job is, in Azure's words.
@@ -128,44 +128,6 @@ pub enum Submitted {
     Again(Job),
 }
 
-/// A tenant with jobs that wait.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// Who.
-    pub tenant: Tenant,
-    /// Its oldest job that waits.
-    pub job: Job,
-    /// Jobs of it that run.
-    pub running: u32,
-    /// Their instances.
-    pub instances: u64,
-    /// Bytes that these may have together.
-    pub memory: u64,
-    /// What it used this month.
-    pub used: Usage,
-}
-
-impl Candidate {
-    /// The limit that the tenant has reached for this month, if it has.
-    pub fn spent(&self) -> Option<StateError> {
-        spent(&self.tenant, &self.used)
-    }
-}
-
-/// The limit of a month that a tenant has reached who used so much.
-pub(super) fn spent(tenant: &Tenant, used: &Usage) -> Option<StateError> {
-    let quotas = &tenant.quotas;
-    let over = |what, used: f64, most: Option<u64>| {
-        #[expect(clippy::cast_precision_loss, reason = "seconds")]
-        let most = most.filter(|most| used >= *most as f64)?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds, above 0")]
-        let used = used as u64;
-        Some(StateError::Spent { what, used, most, anew: next_month() })
-    };
-    over("CPU seconds", used.cpu_seconds, quotas.cpu_seconds)
-        .or_else(|| over("device seconds", used.device_seconds, quotas.device_seconds))
-}
-
 /// How a job's process ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
@@ -192,10 +154,10 @@ pub struct Page {
     pub most: u32,
 }
 
-const COLUMNS: &str = "id, tenant, endpoint, deployment, version, folder, model, input, overrides, status, cancel, starts, \
+pub(super) const COLUMNS: &str = "id, tenant, endpoint, deployment, version, folder, model, input, overrides, status, cancel, starts, \
                        record, error, created, started, ended, instances, memory, output";
 
-fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
+pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
         id: row.get(0)?,
         tenant: row.get(1)?,
@@ -220,13 +182,13 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
     })
 }
 
-fn find(on: &Connection, tenant: i64, id: &str) -> Result<Job> {
+pub(super) fn find(on: &Connection, tenant: i64, id: &str) -> Result<Job> {
     let mut query = on.prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE tenant = ?1 AND id = ?2"))?;
     let found = optional(query.query_row(params![tenant, id], job))?;
     found.ok_or_else(|| StateError::Unknown { what: "job", name: id.to_owned() })
 }
 
-fn count(on: &Connection, tenant: i64, status: JobStatus) -> Result<u64> {
+pub(super) fn count(on: &Connection, tenant: i64, status: JobStatus) -> Result<u64> {
     let mut query = on.prepare_cached("SELECT count(*) FROM jobs WHERE tenant = ?1 AND status = ?2")?;
     Ok(query.query_row(params![tenant, status.name()], |row| row.get(0))?)
 }
@@ -245,49 +207,16 @@ fn earlier(on: &Connection, tenant: i64, key: &str, request: &str) -> Result<Opt
 /// Whether the tenant's limits let such a job wait.
 fn admit(on: &Connection, tenant: i64, new: &NewJob) -> Result<()> {
     let tenant = tenants::of_id(on, tenant)?;
-    fits(&tenant, new.instances, new.memory)?;
+    candidates::fits(&tenant, new.instances, new.memory)?;
     let (have, most) = (count(on, tenant.id, JobStatus::Queued)?, tenant.quotas.queued.into());
     if have >= most {
         return Err(StateError::Quota { what: "queued jobs", have, most });
     }
     // Only asked for where there is a limit: it is a sum over a month's jobs.
     if tenant.quotas.cpu_seconds.is_some() || tenant.quotas.device_seconds.is_some() {
-        spent(&tenant, &usage::of_month(on, tenant.id)?).map_or(Ok(()), Err)?;
+        candidates::spent(&tenant, &usage::of_month(on, tenant.id)?).map_or(Ok(()), Err)?;
     }
     Ok(())
-}
-
-/// Whether a job that asks for so much may ever run.
-fn fits(tenant: &Tenant, instances: u64, memory: u64) -> Result<()> {
-    for (what, wants, most) in [
-        ("instances at once", instances, tenant.quotas.instances),
-        ("bytes of memory for its instances", memory, tenant.quotas.memory),
-    ] {
-        if let Some(most) = most.filter(|most| wants > *most) {
-            return Err(StateError::TooLarge { what, wants, most });
-        }
-    }
-    Ok(())
-}
-
-impl Candidate {
-    /// Whether its job may ever run: limits may have been lowered since it was accepted.
-    ///
-    /// # Errors
-    /// If it asks for more than the tenant may have.
-    pub fn fits(&self) -> Result<()> {
-        fits(&self.tenant, self.job.instances, self.job.memory)
-    }
-
-    /// Whether its job may run now, beside those that do.
-    pub fn has_room(&self) -> bool {
-        let quotas = &self.tenant.quotas;
-        let below = |have: u64, more: u64, most: Option<u64>| most.is_none_or(|most| have.saturating_add(more) <= most);
-        self.running < quotas.running
-            && below(self.instances, self.job.instances, quotas.instances)
-            && below(self.memory, self.job.memory, quotas.memory)
-            && self.spent().is_none()
-    }
 }
 
 /// The question of a list: only what is asked for stands there, so that the index of it is used.
@@ -296,15 +225,6 @@ pub(super) fn listing(page: &Page) -> String {
     let endpoint = if page.endpoint.is_some() { " AND endpoint = :endpoint" } else { "" };
     let status = if page.status.is_some() { " AND status = :status" } else { "" };
     format!("SELECT {COLUMNS} FROM jobs WHERE tenant = :tenant{before}{endpoint}{status} ORDER BY id DESC LIMIT :most")
-}
-
-/// Jobs of a tenant that run, their instances, and bytes that these may have.
-fn running(on: &Connection, tenant: i64) -> Result<(u32, u64, u64)> {
-    let mut query = on.prepare_cached(
-        "SELECT count(*), coalesce(sum(instances), 0), coalesce(sum(memory), 0) FROM jobs
-         WHERE tenant = ?1 AND status = 'Running'",
-    )?;
-    Ok(query.query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?)
 }
 
 impl State {
@@ -413,48 +333,6 @@ impl State {
         count(&self.read(), tenant, status)
     }
 
-    /// Every tenant with jobs that wait, and what it has and used.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn waiting(&self) -> Result<Vec<Candidate>> {
-        let read = self.read();
-        // One look into the index for each tenant, however many jobs wait.
-        let mut query = read.prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM jobs WHERE id IN
-             (SELECT (SELECT min(id) FROM jobs WHERE tenant = tenants.id AND status = 'Queued') FROM tenants)"
-        ))?;
-        let oldest = query.query_map([], job)?.collect::<rusqlite::Result<Vec<_>>>()?;
-        let mut waiting = Vec::with_capacity(oldest.len());
-        for job in oldest {
-            let (running, instances, memory) = running(&read, job.tenant)?;
-            let (tenant, used) = (tenants::of_id(&read, job.tenant)?, usage::of_month(&read, job.tenant)?);
-            waiting.push(Candidate { tenant, job, running, instances, memory, used });
-        }
-        Ok(waiting)
-    }
-
-    /// How many jobs of a tenant wait; of those that run, how many, their instances, and the bytes that these may have.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn load(&self, tenant: i64) -> Result<(u64, (u32, u64, u64))> {
-        let read = self.read();
-        Ok((count(&read, tenant, JobStatus::Queued)?, running(&read, tenant)?))
-    }
-
-    /// Lets the jobs wait again that a process scored when the host ended: they take their turns, and go on from what
-    /// they had committed.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn requeue(&self) -> Result<()> {
-        self.change(|on| {
-            on.execute("UPDATE jobs SET status = 'Queued' WHERE status = 'Running' AND NOT cancel", [])?;
-            Ok(())
-        })
-    }
-
     /// Jobs that a process scores, or did when the host ended.
     ///
     /// # Errors
@@ -526,98 +404,6 @@ impl State {
             let sql = "UPDATE jobs SET deaths = deaths + 1 WHERE id = ?1 RETURNING deaths";
             Ok(on.query_row(sql, [id], |row| row.get(0))?)
         })
-    }
-
-    /// Lets a job that runs wait again, and writes what its process used.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn wait_again(&self, tenant: i64, id: &str, used: Usage) -> Result<()> {
-        let id = id.to_owned();
-        self.change(move |on| {
-            usage::add(on, tenant, &id, &used)?;
-            // Asked to stop meanwhile, it has.
-            let sql = "UPDATE jobs SET status = CASE WHEN cancel THEN 'Canceled' ELSE 'Queued' END,
-                       ended = CASE WHEN cancel THEN ?1 END WHERE id = ?2 AND status = 'Running'";
-            on.execute(sql, params![now(), id])?;
-            Ok(())
-        })
-    }
-
-    /// Removes a job that has ended. What it used stays.
-    ///
-    /// # Errors
-    /// If there is none, or it has not ended.
-    pub fn delete_job(&self, tenant: i64, id: &str, by: &str) -> Result<()> {
-        let (id, by) = (id.to_owned(), by.to_owned());
-        self.change(move |on| {
-            let job = find(on, tenant, &id)?;
-            if !job.status.has_ended() {
-                let by = "it has not ended; cancel it first".to_owned();
-                return Err(StateError::InUse { what: "job", name: id, by });
-            }
-            on.execute("DELETE FROM jobs WHERE id = ?1", [&id])?;
-            audit(on, tenant, &by, "job delete", &id)
-        })
-    }
-
-    /// Jobs of any tenant that ended before a time, the oldest first, at most so many: their tenants and names.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn ended_before(&self, time: &str, most: u32) -> Result<Vec<(i64, String)>> {
-        let read = self.read();
-        let mut query = read.prepare_cached(
-            "SELECT tenant, id FROM jobs WHERE status IN ('Completed', 'Failed', 'Canceled') AND ended < ?1
-             ORDER BY id LIMIT ?2",
-        )?;
-        let rows = query.query_map(params![time, most], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
-    }
-
-    /// Whether there is a job of this name in a tenant.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn has_job(&self, tenant: i64, id: &str) -> Result<bool> {
-        let read = self.read();
-        let mut query = read.prepare_cached("SELECT 1 FROM jobs WHERE tenant = ?1 AND id = ?2")?;
-        Ok(query.exists(params![tenant, id])?)
-    }
-
-    /// How many jobs score an upload, and how many of them have not ended.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn jobs_of_upload(&self, tenant: i64, upload: &str) -> Result<(u64, u64)> {
-        let read = self.read();
-        let mut query = read.prepare_cached(
-            "SELECT count(*), total(status IN ('Queued', 'Running', 'Finalizing')) FROM jobs
-             WHERE tenant = ?1 AND json_extract(input, '$.upload') = ?2",
-        )?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
-        let counts = |row: &Row<'_>| Ok((row.get(0)?, row.get::<_, f64>(1)? as u64));
-        Ok(query.query_row(params![tenant, upload], counts)?)
-    }
-
-    /// The digests of models and deployments that something of a tenant's still names: versions that are there, and jobs
-    /// that have not completed.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn digests(&self, tenant: i64) -> Result<std::collections::HashSet<String>> {
-        let read = self.read();
-        let mut query = read.prepare_cached(
-            "SELECT digest FROM models WHERE tenant = ?1 AND deleted IS NULL
-             UNION SELECT digest FROM deployments JOIN endpoints ON endpoints.id = endpoint
-                   WHERE tenant = ?1 AND deleted IS NULL
-             UNION SELECT model FROM deployments JOIN endpoints ON endpoints.id = endpoint
-                   WHERE tenant = ?1 AND deleted IS NULL AND model IS NOT NULL
-             UNION SELECT folder FROM jobs WHERE tenant = ?1 AND status <> 'Completed'
-             UNION SELECT model FROM jobs WHERE tenant = ?1 AND status <> 'Completed' AND model IS NOT NULL",
-        )?;
-        let rows = query.query_map([tenant], |row| row.get(0))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Asks a job to stop: one that waits is canceled at once; one that runs, when its process has ended. One that has

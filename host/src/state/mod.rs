@@ -4,10 +4,12 @@
 //! what several callers ask for at once becomes one transaction and one wait for the disk, and nobody is answered before
 //! that. Bytes of files are elsewhere; no rule of the service is here.
 
+mod candidates;
 mod deployments;
 mod endpoints;
 mod jobs;
 mod models;
+mod removal;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -23,9 +25,10 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OpenFlags, Transaction};
 use tokio::sync::oneshot;
 
+pub use candidates::Candidate;
 pub use deployments::{Deployment, NewDeployment};
 pub use endpoints::{Endpoint, EndpointChange};
-pub use jobs::{Candidate, Ended, Job, JobStatus, NewJob, Page, Submitted};
+pub use jobs::{Ended, Job, JobStatus, NewJob, Page, Submitted};
 pub use models::Model;
 pub use tenants::{Action, NewToken, Quotas, QuotasChange, Tenant, Token, TokenUse};
 pub use usage::{Usage, UsageLine, UsageSpan};

@@ -163,7 +163,7 @@ impl State {
     /// The database's.
     pub fn spent(&self, tenant: i64) -> Result<Option<super::StateError>> {
         let read = self.read();
-        Ok(super::jobs::spent(&super::tenants::of_id(&read, tenant)?, &of_month(&read, tenant)?))
+        Ok(super::candidates::spent(&super::tenants::of_id(&read, tenant)?, &of_month(&read, tenant)?))
     }
 
     /// What was used in a span of days, by tenants' names, or by jobs with the newest first.

@@ -62,6 +62,10 @@ impl UploadFile {
         if self.upload.join(FINISHED).exists() {
             return Err(HostError::Refused("the upload is finished".into()));
         }
+        // Removed while this was sent: its folder is not to be made again.
+        if !self.upload.is_dir() {
+            return Err(HostError::Refused("the upload was deleted".into()));
+        }
         let in_the_way =
             || HostError::Refused("a file is where the path needs a folder, or a folder where it needs a file".into());
         let refused = |error: std::io::Error| match error.kind() {
