@@ -746,12 +746,16 @@ struct ChangedTenant {
     #[schema(minimum = 1)]
     weight: Option<u32>,
     /// Those that are named change.
-    #[serde(default)]
-    quotas: QuotasChange,
+    #[schema(value_type = QuotasChange)]
+    quotas: Option<Members<QuotasChange>>,
 }
 
 /// Changes a tenant's weight and quotas.
-#[utoipa::path(patch, path = "/tenants/{name}", tag = "tenants", responses((status = 200, description = "The tenant as it is now.", body = TenantView)))]
+#[utoipa::path(
+    patch, path = "/tenants/{name}", tag = "tenants",
+    request_body = ChangedTenant,
+    responses((status = 200, description = "The tenant as it is now.", body = TenantView)),
+)]
 async fn update_tenant(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -759,6 +763,7 @@ async fn update_tenant(
     JsonBody(change): JsonBody<ChangedTenant>,
 ) -> Answer<impl IntoResponse> {
     let ChangedTenant { weight, quotas } = change;
+    let quotas = quotas.map(|Members(quotas)| quotas).unwrap_or_default();
     Ok(Json(at.call(move |host| host.update_tenant(&caller, &name, weight, quotas)).await?))
 }
 
