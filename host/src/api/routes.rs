@@ -746,8 +746,9 @@ struct ChangedTenant {
     #[schema(minimum = 1)]
     weight: Option<u32>,
     /// Those that are named change.
+    #[serde(default)]
     #[schema(value_type = QuotasChange)]
-    quotas: Option<Members<QuotasChange>>,
+    quotas: Members<QuotasChange>,
 }
 
 /// Changes a tenant's weight and quotas.
@@ -762,8 +763,7 @@ async fn update_tenant(
     Path(name): Path<String>,
     JsonBody(change): JsonBody<ChangedTenant>,
 ) -> Answer<impl IntoResponse> {
-    let ChangedTenant { weight, quotas } = change;
-    let quotas = quotas.map(|Members(quotas)| quotas).unwrap_or_default();
+    let ChangedTenant { weight, quotas: Members(quotas) } = change;
     Ok(Json(at.call(move |host| host.update_tenant(&caller, &name, weight, quotas)).await?))
 }
 
