@@ -211,6 +211,16 @@ fn an_output_appears_at_a_place_as_a_whole() {
         store.known_to(&mut command).output().unwrap().status.code()
     };
     assert_eq!([claim("one"), claim("two"), claim("one")], [Some(0), Some(2), Some(0)]);
+    // One place does not lie in another's, from either side; nor where other things lie.
+    for (to, words) in [
+        ("s3://bucket/out", "is not empty"),
+        ("s3://bucket/out/1/deeper", "has the output of job"),
+        ("s3://bucket/out/6/deeper", "has the output of job `one`"),
+        ("s3://bucket", "is not empty"),
+    ] {
+        let (code, told) = store.publish(&place, to);
+        assert!(code == 2 && told.contains(words), "{to}: {told}");
+    }
 }
 
 #[test]

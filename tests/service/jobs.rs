@@ -26,6 +26,11 @@ fn the_same_key_gives_the_same_job() {
     let (status, problem) = post(&json!({"input": {"upload": upload}, "set": {"settings.mini_batch_size": "1"}}));
     assert_eq!(status, 422, "{problem}");
     assert_eq!(server.done("GET", "/v1/jobs", None)["items"].as_array().unwrap().len(), 1);
+    // What was accepted stays the answer when its files are gone.
+    server.ended(job["name"].as_str().unwrap());
+    assert_eq!(server.ask("DELETE", &format!("/v1/uploads/{upload}"), None).0, 204);
+    let (status, again) = post(&body);
+    assert_eq!((status, &again["name"]), (200, &job["name"]), "{again}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Places in object stores: what fetches for a job, and `publish`.
 
-use std::io::BufReader;
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -12,7 +13,10 @@ use scorehost::service::Input;
 use scorehost::store::objects::{self, ObjectsError};
 use scorehost::store::{self, Spool, SpoolFolder, StoreUrl};
 
-use super::COMPLETED;
+use super::{COMPLETED, follow};
+
+/// Bytes of a job's record.
+const MOST_RECORD: u64 = 1 << 20;
 
 /// What is started to fetch a job's files.
 pub(crate) const FETCH: &str = "fetch";
@@ -32,6 +36,9 @@ pub(crate) struct PublishArgs {
     /// Only take the place for the job of this name, which is to come
     #[arg(long, hide = true, value_name = "JOB")]
     claim: Option<String>,
+    /// For a host: ends with stdin, and says of a store's failure no more than its caller may know
+    #[arg(long, hide = true)]
+    follow: bool,
 }
 
 pub(crate) fn fetch(args: &FetchArgs) -> anyhow::Result<u8> {
@@ -41,17 +48,29 @@ pub(crate) fn fetch(args: &FetchArgs) -> anyhow::Result<u8> {
 }
 
 pub(crate) fn publish(args: &PublishArgs) -> anyhow::Result<u8> {
-    if let Some(job) = &args.claim {
-        objects::claim(&args.place, job)?;
-        return Ok(COMPLETED);
+    if args.follow {
+        follow::end_with_stdin()?;
     }
-    let record = std::fs::read(args.output.join("job.json")).ok();
-    let record: serde_json::Value = record.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-    let (Some(job), Some("Completed")) = (record["name"].as_str(), record["state"].as_str()) else {
-        return Err(ObjectsError::Incomplete(args.output.clone()).into());
+    let done = match &args.claim {
+        Some(job) => objects::claim(&args.place, job),
+        None => published(args),
     };
-    objects::publish(&args.place, &args.output, job)?;
-    Ok(COMPLETED)
+    match done {
+        Err(error) if args.follow => Err(anyhow::anyhow!("{}", error.in_brief())),
+        done => done.map(|()| COMPLETED).map_err(Into::into),
+    }
+}
+
+fn published(args: &PublishArgs) -> Result<(), ObjectsError> {
+    let record = File::open(args.output.join("job.json")).and_then(|file| {
+        let mut text = Vec::new();
+        file.take(MOST_RECORD).read_to_end(&mut text).map(|_| text)
+    });
+    let record: serde_json::Value = record.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let (Some(job), Some("Completed")) = (record["name"].as_str(), record["state"].as_str()) else {
+        return Err(ObjectsError::Incomplete(args.output.clone()));
+    };
+    objects::publish(&args.place, &args.output, job)
 }
 
 /// What a job's files come through: the folder, and the process that fetches; both are gone when this is dropped.

@@ -105,9 +105,9 @@ fn ruled(reach: Option<&Reach>) -> Result<RestrictionStatus, RulesetError> {
     if let Some(reach) = reach {
         let read = AccessFs::ReadFile | AccessFs::ReadDir;
         let device = read | AccessFs::WriteFile | AccessFs::IoctlDev | AccessFs::Truncate;
-        // Neither programs nor devices come into being in a job's folders.
-        let no: BitFlags<AccessFs> =
-            make_bitflags!(AccessFs::{Execute | MakeChar | MakeBlock | MakeSock | IoctlDev | ResolveUnix});
+        // Neither programs nor devices come into being in a job's folders; nor links and pipes, which whoever reads an
+        // output would follow or wait for.
+        let no: BitFlags<AccessFs> = make_bitflags!(AccessFs::{Execute | MakeChar | MakeBlock | MakeSock | MakeFifo | MakeSym | IoctlDev | ResolveUnix});
         let write = AccessFs::from_all(NEWEST) & !no;
         let caches = DRIVER_CACHES.iter().filter_map(std::env::var_os).map(PathBuf::from);
         let caches = caches.filter(|folder| !opens(folder, &reach.sealed));

@@ -130,9 +130,13 @@ impl Tracer {
     /// Keeps where a job came from until it begins.
     pub fn remember(&self, job: &str, place: &Place) {
         let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
-        if origins.len() < MOST_ORIGINS {
-            origins.insert(job.to_owned(), place.clone());
+        // Of jobs that were canceled before they began, nobody asks any more.
+        if origins.len() >= MOST_ORIGINS
+            && let Some(one) = origins.keys().next().cloned()
+        {
+            origins.remove(&one);
         }
+        origins.insert(job.to_owned(), place.clone());
     }
 
     /// Where a job came from, once.

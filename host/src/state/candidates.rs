@@ -101,7 +101,10 @@ impl State {
         let mut waiting = Vec::with_capacity(oldest.len());
         for job in oldest {
             let (running, instances, memory) = running(&read, job.tenant)?;
-            let (tenant, used) = (tenants::of_id(&read, job.tenant)?, usage::of_month(&read, job.tenant)?);
+            let tenant = tenants::of_id(&read, job.tenant)?;
+            // Only where there is a limit: it is a sum over a month's jobs.
+            let is_limited = tenant.quotas.cpu_seconds.is_some() || tenant.quotas.device_seconds.is_some();
+            let used = if is_limited { usage::of_month(&read, job.tenant)? } else { Usage::default() };
             waiting.push(Candidate { tenant, job, running, instances, memory, used });
         }
         Ok(waiting)

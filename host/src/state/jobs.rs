@@ -198,7 +198,10 @@ fn earlier(on: &Connection, tenant: i64, key: &str, request: &str) -> Result<Opt
     let mut query = on.prepare_cached("SELECT id, request FROM jobs WHERE tenant = ?1 AND idempotency = ?2")?;
     let row = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
     match optional(query.query_row(params![tenant, key], row))? {
-        Some((id, same)) if same == request => find(on, tenant, &id).map(Some),
+        // One request may have several digests: of what was sent, and of what that stands for.
+        Some((id, same)) if same.split(' ').any(|one| request.split(' ').any(|other| one == other)) => {
+            find(on, tenant, &id).map(Some)
+        }
         Some(_) => Err(StateError::KeyReused(key.to_owned())),
         None => Ok(None),
     }

@@ -420,6 +420,26 @@ fn used(cpu_seconds: f64) -> Usage {
 }
 
 #[test]
+fn numbers_that_a_process_makes_up_hold_nobody_up() {
+    let at = fixture();
+    at.endpoint("e");
+    at.deploy("e", "d", "sha256:1");
+    for id in ["job-1", "job-2", "job-3"] {
+        at.submit(id);
+    }
+    let most = Usage { rows: u64::MAX, files: u64::MAX, input_bytes: u64::MAX, ..used(f64::MAX) };
+    for id in ["job-1", "job-2"] {
+        assert!(at.state.begin(id).unwrap());
+        for _ in 0..20_000 {
+            at.state.add_usage(at.tenant, id, most).unwrap();
+        }
+    }
+    assert_eq!(at.state.waiting().unwrap().len(), 1);
+    assert!(at.state.usage_of_month(at.tenant).unwrap().rows >= 1 << 50);
+    assert_eq!(at.state.usage(&UsageSpan { most: 10, ..Default::default() }).unwrap().len(), 1);
+}
+
+#[test]
 fn what_jobs_used_is_summed_and_outlives_them() {
     let at = fixture();
     at.endpoint("e");

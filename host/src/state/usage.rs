@@ -80,9 +80,12 @@ pub struct UsageSpan {
     pub most: u32,
 }
 
+/// What one entry counts at most: numbers come from a job's process, which may say anything.
+const MOST: u64 = 1 << 50;
+
 const SUMS: &str = "total(usage.cpu_seconds), total(usage.device_seconds), total(instance_seconds), \
-                    coalesce(sum(input_bytes), 0), coalesce(sum(output_bytes), 0), coalesce(sum(files), 0), \
-                    coalesce(sum(rows), 0)";
+                    cast(min(total(input_bytes), 9e15) AS INTEGER), cast(min(total(output_bytes), 9e15) AS INTEGER), \
+                    cast(min(total(files), 9e15) AS INTEGER), cast(min(total(rows), 9e15) AS INTEGER)";
 
 fn usage(row: &Row<'_>) -> rusqlite::Result<Usage> {
     Ok(Usage {
@@ -113,8 +116,9 @@ pub(super) fn add(on: &Connection, tenant: i64, job: &str, used: &Usage) -> Resu
         "INSERT INTO usage VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO UPDATE SET
          cpu_seconds = cpu_seconds + excluded.cpu_seconds, device_seconds = device_seconds + excluded.device_seconds,
          instance_seconds = instance_seconds + excluded.instance_seconds,
-         input_bytes = input_bytes + excluded.input_bytes, output_bytes = output_bytes + excluded.output_bytes,
-         files = files + excluded.files, rows = rows + excluded.rows",
+         input_bytes = min(input_bytes + excluded.input_bytes, 1 << 60),
+         output_bytes = min(output_bytes + excluded.output_bytes, 1 << 60),
+         files = min(files + excluded.files, 1 << 60), rows = min(rows + excluded.rows, 1 << 60)",
     )?
     .execute(params![
         tenant,
@@ -123,10 +127,10 @@ pub(super) fn add(on: &Connection, tenant: i64, job: &str, used: &Usage) -> Resu
         used.cpu_seconds,
         used.device_seconds,
         used.instance_seconds,
-        used.input_bytes,
-        used.output_bytes,
-        used.files,
-        used.rows
+        used.input_bytes.min(MOST),
+        used.output_bytes.min(MOST),
+        used.files.min(MOST),
+        used.rows.min(MOST)
     ])?;
     Ok(())
 }

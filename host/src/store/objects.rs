@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -35,6 +36,9 @@ const AT_ONCE: usize = 32;
 /// Files and bytes fetched ahead of what is committed, where nobody waits for more.
 const AHEAD_FILES: u64 = 4096;
 const AHEAD_BYTES: u64 = 1 << 30;
+/// What may lie here whoever waits for it: one mini-batch has to fit.
+const MOST_AHEAD: u64 = 1 << 20;
+const MOST_HELD: u64 = 64 << 30;
 /// What an object may have: more than any file that is scored.
 const MOST_BYTES: u64 = 1 << 40;
 /// What is sent at once, and as one part of a large object.
@@ -82,6 +86,17 @@ pub enum ObjectsError {
     /// There is more than a job can number.
     #[error("`{0}` holds more than {MAX_FILES} objects")]
     TooMany(String),
+    /// What one mini-batch waits for does not fit.
+    #[error("the files of one mini-batch of `{place}` have more than {most} GiB\nhint: make mini-batches smaller")]
+    TooLarge {
+        /// Where.
+        place: String,
+        /// The limit.
+        most: u64,
+    },
+    /// Objects lie there that are no output's.
+    #[error("`{0}` is not empty\nhint: name a place of its own for each job")]
+    Occupied(String),
     /// Another output is there, or about to be.
     #[error("`{place}` has the output of job `{job}`\nhint: name a place of its own for each job")]
     Taken {
@@ -105,12 +120,29 @@ pub enum ObjectsError {
 }
 
 impl ObjectsError {
+    /// What went wrong without a store's own words, which name its address and its accounts.
+    pub fn in_brief(&self) -> String {
+        let (ObjectsError::Store { source, .. } | ObjectsError::Open { source, .. }) = self else {
+            return fault::chain(self);
+        };
+        use object_store::Error::{InvalidPath, NotFound, PermissionDenied, Unauthenticated};
+        let why = match source {
+            NotFound { .. } => "there is no such bucket or object",
+            PermissionDenied { .. } | Unauthenticated { .. } => "the store does not take this host's keys for that",
+            InvalidPath { .. } => "a key has an empty part, or `.` or `..`",
+            _ => "the store does not answer as it should",
+        };
+        format!("{self}: {why}")
+    }
+
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
             ObjectsError::Open { .. }
             | ObjectsError::Empty(_)
             | ObjectsError::TooMany(_)
+            | ObjectsError::TooLarge { .. }
+            | ObjectsError::Occupied(_)
             | ObjectsError::Incomplete(_)
             | ObjectsError::Taken { .. } => Fault::Caller,
             ObjectsError::Store { source, .. } if is_of_the_object(source) => Fault::Caller,
@@ -141,6 +173,8 @@ struct Objects {
     store: Arc<dyn ObjectStore>,
     root: Path,
     shown: String,
+    /// Bytes of the files that lie here, or are coming.
+    held: Arc<AtomicU64>,
 }
 
 impl Objects {
@@ -162,7 +196,7 @@ impl Objects {
         let shown = place.to_string();
         let opened = store_of(place, defaults.into_iter().chain(environment));
         let (store, root) = opened.map_err(|source| ObjectsError::Open { place: shown.clone(), source })?;
-        Ok(Self { store, root, shown })
+        Ok(Self { store, root, shown, held: Arc::default() })
     }
 
     fn at(&self, what: &'static str, name: &str) -> impl Fn(object_store::Error) -> ObjectsError {
@@ -226,6 +260,7 @@ impl Objects {
         let (part, whole) = (folder.part(number), folder.files().join(name));
         let failed = file("write a fetched file");
         let bytes = got.meta.size;
+        self.held.fetch_add(bytes, Ordering::Relaxed);
         {
             let mut to = File::create(&part).map_err(&failed)?;
             let mut stream = match got.payload {
@@ -244,6 +279,7 @@ impl Objects {
             // Beside an object `a`, one of `a/b` cannot be a file.
             Err(_) if has_a_file_above(&folder.files(), &whole) || whole.is_dir() => {
                 let _ = std::fs::remove_file(&part);
+                self.held.fetch_sub(bytes, Ordering::Relaxed);
                 Ok(None)
             }
             Err(error) => Err(failed(error)),
@@ -313,7 +349,11 @@ pub fn serve(
     let result = opened.and_then(|objects| runtime.block_on(served(&objects, folder, wishes.clone(), &mut tell)));
     let told = match result {
         Err(error @ ObjectsError::File { what: TELL, .. }) => Err(error),
-        Err(error) => tell(&Tell::Lost(fault::chain(&error))),
+        Err(error) => {
+            // The whole is for the operator; the caller may be somebody else.
+            let _ = writeln!(std::io::stderr(), "{}", fault::chain(&error));
+            tell(&Tell::Lost(error.in_brief()))
+        }
         Ok(()) => Ok(()),
     };
     // What is there may be read until the job has ended.
@@ -370,7 +410,13 @@ async fn served(
         }
         if now.list && !is_listed {
             is_listed = true;
-            objects.list(folder).await?;
+            let mut asked = wishes.clone();
+            let (listing, end) = (std::pin::pin!(objects.list(folder)), std::pin::pin!(asked.wait_for(|now| now.end)));
+            match select(listing, end).await {
+                Either::Left((listed, _)) => listed?,
+                // A listing without end is nobody's any more.
+                Either::Right(_) => return Ok(()),
+            }
             tell(&Tell::Listed)?;
         }
         if let Some(from) = now.from {
@@ -394,7 +440,7 @@ async fn fetch_all(
     let mut running = FuturesOrdered::new();
     // What lies there of files that are not done with, in order.
     let mut held: VecDeque<u64> = VecDeque::new();
-    let (mut next, mut have, mut removed, mut bytes) = (from, from, from, 0u64);
+    let (mut next, mut have, mut removed) = (from, from, from);
     let mut is_end = false;
     loop {
         let now = *wishes.borrow_and_update();
@@ -405,10 +451,17 @@ async fn fetch_all(
             if let Some(name) = old.next()? {
                 remove(&folder.files(), &name);
             }
-            bytes -= held.pop_front().unwrap_or(0);
+            objects.held.fetch_sub(held.pop_front().unwrap_or(0), Ordering::Relaxed);
             removed += 1;
         }
-        let may = |next: u64| next < now.want || (next - removed < AHEAD_FILES && bytes < AHEAD_BYTES);
+        let bytes = objects.held.load(Ordering::Relaxed);
+        if next < now.want && bytes > MOST_HELD {
+            return Err(ObjectsError::TooLarge { place: objects.shown.clone(), most: MOST_HELD >> 30 });
+        }
+        let may = |next: u64| {
+            let ahead = next - removed;
+            (next < now.want && ahead < MOST_AHEAD) || (ahead < AHEAD_FILES && bytes < AHEAD_BYTES)
+        };
         while !is_end && running.len() < AT_ONCE && may(next) {
             match plan.next()? {
                 Some(name) => running.push_back(objects.clone().fetch(name, next, folder.clone())),
@@ -426,7 +479,7 @@ async fn fetch_all(
         if let Either::Left((Some(fetched), _)) = select(running.next(), changed).await {
             let size = fetched?.unwrap_or(0);
             held.push_back(size);
-            (bytes, have) = (bytes + size, have + 1);
+            have += 1;
             tell(&Tell::Have(have))?;
         }
     }
@@ -439,7 +492,10 @@ impl Names {
     fn open(folder: &SpoolFolder, from: u64) -> Result<Self, ObjectsError> {
         let mut names = Self(BufReader::new(File::open(folder.plan()).map_err(file("read the plan"))?));
         for _ in 0..from {
-            names.next()?;
+            // A plan that ends before has nothing to fetch.
+            if names.next()?.is_none() {
+                break;
+            }
         }
         Ok(names)
     }
@@ -488,6 +544,10 @@ pub fn publish(place: &StoreUrl, folder: &FilePath, job: &str) -> Result<(), Obj
             return objects.is_of(&there, "name", job);
         }
         objects.claim(job).await?;
+        // Another one may have ended with the same place since it was looked at.
+        if let Some(there) = objects.read(LAST).await? {
+            return objects.is_of(&there, "name", job);
+        }
         let files = futures_util::stream::iter(files(folder)?.into_iter().filter(|(name, _)| name != LAST));
         files
             .map(|(name, bytes)| objects.clone().send(folder.join(&name), name, bytes))
@@ -550,7 +610,51 @@ impl Objects {
         Err(ObjectsError::Taken { place: self.shown.clone(), job: whose.chars().take(128).collect() })
     }
 
+    /// Takes the place: nothing lies there, and it lies in no other job's.
     async fn claim(&self, job: &str) -> Result<(), ObjectsError> {
+        match self.read(CLAIM).await? {
+            Some(there) => self.is_of(&there, "job", job)?,
+            None => {
+                self.is_empty().await?;
+                self.put_claim(job).await?;
+            }
+        }
+        // After the claim: of two jobs whose places lie in each other, one at least sees the other.
+        let nested = self.nested(job).await;
+        if nested.is_err() {
+            let _ = self.store.delete(&self.named(CLAIM)).await;
+        }
+        nested
+    }
+
+    async fn is_empty(&self) -> Result<(), ObjectsError> {
+        let root = (!self.root.as_ref().is_empty()).then_some(&self.root);
+        let mut objects = self.store.list(root);
+        while let Some(object) = objects.try_next().await.map_err(self.at("list", ""))? {
+            // An object of the place's own name stands for a folder.
+            if object.location != self.root {
+                return Err(ObjectsError::Occupied(self.shown.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a place that lies in another output's.
+    async fn nested(&self, job: &str) -> Result<(), ObjectsError> {
+        let parts: Vec<_> = self.root.parts().collect();
+        for depth in 0..parts.len() {
+            let above = Self { root: parts[..depth].iter().cloned().collect(), ..self.clone() };
+            for (name, key) in [(CLAIM, "job"), (LAST, "name")] {
+                // Keys may be for this place alone.
+                if let Ok(Some(there)) = above.read(name).await {
+                    above.is_of(&there, key, job)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_claim(&self, job: &str) -> Result<(), ObjectsError> {
         let text = serde_json::json!({ "job": job }).to_string();
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         let put = self.store.put_opts(&self.named(CLAIM), PutPayload::from(text.clone()), options).await;

@@ -61,15 +61,23 @@ impl Host {
                 "`{key}` is not replaced by a job\nhint: `settings.…` but for its limits, `resources.…` and `tags.…` are"
             )));
         }
-        let mut same = request.clone();
+        let digest_of = |request: &JobRequest| {
+            let body = serde_json::to_string(request).expect("a request of plain values is JSON; this is a bug");
+            hex(&Sha256::digest(format!("{endpoint}\0{body}")))
+        };
+        let mut digest = digest_of(request);
         // The same files sent again are the same request; of files that are gone, their name has to do.
-        if let (InputSpec::Upload(id), Some(_)) = (&mut same.input, key)
-            && let Ok(digest) = self.upload_digest(caller, id)
-        {
-            *id = digest;
+        let mut same = request.clone();
+        if let (InputSpec::Upload(id), Some(_)) = (&mut same.input, key) {
+            match self.upload_digest(caller, id) {
+                Ok(of_files) => {
+                    *id = of_files;
+                    digest = format!("{digest} {}", digest_of(&same));
+                }
+                Err(HostError::Busy) => return Err(HostError::Busy),
+                Err(_) => {}
+            }
         }
-        let body = serde_json::to_string(&same).expect("a request of plain values is JSON; this is a bug");
-        let digest = hex(&Sha256::digest(format!("{endpoint}\0{body}")));
         // What was accepted is the answer, whatever became of its input or its deployment since.
         if let Some(key) = key
             && let Some(job) = self.state.submitted(caller.tenant.id, key, &digest)?

@@ -86,7 +86,7 @@ pub enum HostError {
         source: std::io::Error,
     },
     /// The host does as much of this as it does at once.
-    #[error("the host is checking as many deployments as it does at once")]
+    #[error("the host is checking as many deployments, or reading as many uploads, as it does at once")]
     Busy,
     /// Another host has the folder.
     #[error("another process serves this folder")]
@@ -149,6 +149,8 @@ pub struct Host {
     sealing: Arc<Mutex<()>>,
     /// Checks of deployments that are under way.
     checks: AtomicUsize,
+    /// Uploads that are digested.
+    hashing: AtomicUsize,
     /// What models can run on, as it was seen last.
     devices: devices::Seen,
     /// Held while the host lives: two would run each job twice.
@@ -186,6 +188,7 @@ impl Host {
                 remover,
                 sealing: Arc::default(),
                 checks: AtomicUsize::new(0),
+                hashing: AtomicUsize::new(0),
                 devices: devices::Seen::default(),
                 _lock: lock,
             },

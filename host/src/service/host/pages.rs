@@ -18,6 +18,8 @@ use crate::state::{Job, JobStatus, Page, StateError};
 
 /// Bytes of a table that are read for one page: far into a larger one, people search the file itself.
 const MOST_SCANNED: u64 = 64 << 20;
+/// Bytes of a line of JSON: as values it takes some thirty times that.
+const MOST_LINE: u64 = 1 << 20;
 /// Bytes of a log that are shown: its end.
 pub(super) const MOST_LOG: u64 = 64 << 10;
 /// Bytes of labels, and of a picture.
@@ -270,7 +272,12 @@ impl Host {
         let mut items: Vec<GalleryItem> = found.rows.into_iter().map(|row| item(row, &labels)).collect();
         match self.input_of(caller, &job) {
             Ok(input) => find_pictures(&input, &mut items),
-            Err(_) => items.iter_mut().for_each(|item| item.reason = "the input is not there any more"),
+            Err(_) => {
+                let is_elsewhere = job.input.get("url").is_some();
+                let reason =
+                    if is_elsewhere { "it lies in an object store" } else { "the input is not there any more" };
+                items.iter_mut().for_each(|item| item.reason = reason);
+            }
         }
         Ok(GalleryPage { items, more: found.more, reason: None })
     }
@@ -345,7 +352,7 @@ impl Input {
 }
 
 /// A file below a folder, with its size; links out of the folder lead nowhere.
-fn open_below(folder: &Path, path: &str) -> Result<Option<(std::fs::File, u64)>, HostError> {
+pub(super) fn open_below(folder: &Path, path: &str) -> Result<Option<(std::fs::File, u64)>, HostError> {
     let failed = disk("read the file");
     match Dir::open_ambient_dir(folder, ambient_authority()) {
         Ok(dir) => open_in(&dir, path).map_err(failed),
@@ -401,7 +408,7 @@ fn json_lines((file, bytes): (std::fs::File, u64), page: (u64, u64)) -> Result<T
     let cell = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let next = || -> std::io::Result<Option<Vec<String>>> {
         let mut line = Vec::new();
-        if lines.read_until(b'\n', &mut line)? == 0 {
+        if lines.by_ref().take(MOST_LINE).read_until(b'\n', &mut line)? == 0 {
             return Ok(None);
         }
         let row: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&line).unwrap_or_default();

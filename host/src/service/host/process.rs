@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -30,6 +30,8 @@ const MOST_FACTS: u64 = 4 << 20;
 const CHECK: Duration = Duration::from_secs(600);
 /// How long looking at the devices may take: each adapter is opened, and tests itself.
 const LOOK: Duration = Duration::from_secs(60);
+/// How long what fetches for a job may take to end after it.
+const ALONE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(5);
 
 /// What is known of a deployment that was checked.
@@ -91,6 +93,7 @@ struct Said {
 fn finished(mut command: Command, most: Duration) -> std::io::Result<Option<Said>> {
     let (stdout, stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
     command.stdin(Stdio::piped()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+    without_keys(&mut command);
     let mut child = command.spawn()?;
     let began = Instant::now();
     let status = loop {
@@ -177,9 +180,11 @@ pub(super) struct JobProcess {
     stage: Stage,
     is_stopping: bool,
     child: Child,
-    stdin: Words,
+    outbox: Arc<Outbox>,
     /// What fetches its files for it.
     fetcher: Option<Child>,
+    /// Since when the fetcher is to end.
+    alone: Option<Instant>,
     began: Instant,
     progress: Arc<Mutex<Option<Scored>>>,
     device: Arc<Mutex<Option<DeviceView>>>,
@@ -193,15 +198,86 @@ pub(super) struct JobProcess {
 /// A process's stdin, until it is closed.
 type Words = Arc<Mutex<Option<ChildStdin>>>;
 
-/// Says something to a process; one that has ended needs no telling.
+/// Says something to a process that reads what it is told; one that has ended needs no telling.
 fn say(to: &Words, text: &str) {
     if let Some(stdin) = to.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
         let _ = stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush());
     }
 }
 
-fn hush(to: &Words) {
-    drop(to.lock().unwrap_or_else(PoisonError::into_inner).take());
+/// What a job's process is to be told, for a thread that writes it: the process may take nothing, and nobody waits for
+/// that.
+#[derive(Default)]
+struct Outbox {
+    waiting: Mutex<Waiting>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    words: VecDeque<String>,
+    /// The last that is known: earlier ones say less.
+    have: Option<u64>,
+    is_closed: bool,
+}
+
+impl Outbox {
+    fn say(&self, text: &str) {
+        let mut waiting = self.waiting();
+        if waiting.words.len() < MOST_WORDS {
+            waiting.words.push_back(text.to_owned());
+        }
+        self.more.notify_one();
+    }
+
+    fn tell(&self, tell: &Tell) {
+        match tell {
+            Tell::Have(until) => {
+                let mut waiting = self.waiting();
+                waiting.have = waiting.have.max(Some(*until));
+                self.more.notify_one();
+            }
+            Tell::Listed | Tell::Lost(_) => self.say(&tell.line()),
+        }
+    }
+
+    /// Nothing more is said: the process's stdin is closed.
+    fn close(&self) {
+        self.waiting().is_closed = true;
+        self.more.notify_one();
+    }
+
+    /// Writes what is said, until nothing more is, or nobody reads.
+    fn write(&self, mut stdin: ChildStdin) {
+        loop {
+            let mut waiting = self.waiting();
+            while waiting.words.is_empty() && waiting.have.is_none() && !waiting.is_closed {
+                waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            }
+            let mut text: String = waiting.words.drain(..).collect();
+            if let Some(until) = waiting.have.take() {
+                text.push_str(&Tell::Have(until).line());
+            }
+            let is_closed = waiting.is_closed;
+            drop(waiting);
+            if stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).is_err() || is_closed {
+                return;
+            }
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keys of stores and collectors are not the business of what reads strangers' bytes.
+fn without_keys(command: &mut Command) {
+    let is_key =
+        |name: &str| objects::is_setting(name) || ["OTEL_", "SCOREHOST_TOKEN"].iter().any(|key| name.starts_with(key));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_key)) {
+        command.env_remove(name);
+    }
 }
 
 /// What a job's process said of itself so far.
@@ -242,7 +318,7 @@ impl JobWork {
         let place = self.publish.as_deref().unwrap_or_default();
         match stage {
             Stage::Claim | Stage::Publish => {
-                command.arg("publish").arg(self.output()).arg(place);
+                command.arg("publish").arg(self.output()).arg(place).arg("--follow");
                 if stage == Stage::Claim {
                     command.arg("--claim").arg(&self.name);
                 }
@@ -261,11 +337,7 @@ impl JobWork {
                 if let Some(traceparent) = &self.traceparent {
                     command.env("TRACEPARENT", traceparent);
                 }
-                // Keys of stores are not the business of what runs strangers' scripts.
-                let keys = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(objects::is_setting));
-                for (name, _) in keys {
-                    command.env_remove(name);
-                }
+                without_keys(&mut command);
             }
         }
         // Ctrl-C in the host's terminal is for the host to understand.
@@ -287,8 +359,9 @@ impl JobProcess {
             stage,
             is_stopping: false,
             child,
-            stdin: Words::default(),
+            outbox: Arc::default(),
             fetcher: None,
+            alone: None,
             began: Instant::now(),
             progress: Arc::default(),
             device: Arc::default(),
@@ -312,7 +385,12 @@ impl JobProcess {
 
     /// Takes in what the process says, on threads of its own.
     fn listen(&mut self, spool: &Path) -> std::io::Result<()> {
-        self.stdin = Arc::new(Mutex::new(self.child.stdin.take()));
+        self.outbox = Arc::default();
+        if let Some(stdin) = self.child.stdin.take() {
+            let outbox = Arc::clone(&self.outbox);
+            let thread = std::thread::Builder::new().name("outbox".into()).spawn(move || outbox.write(stdin))?;
+            self.readers.push(thread);
+        }
         let asks = self.fetch(spool)?;
         let mut readers = Vec::new();
         let mut read = |name: &str, stream: Box<dyn Read + Send>, each: Box<dyn FnMut(&str) + Send>| {
@@ -326,7 +404,9 @@ impl JobProcess {
                 if let Ok(line) = serde_json::from_str::<Told>(line) {
                     let progress = line.progress;
                     if let Some(told) = &line.device {
-                        *device.lock().unwrap_or_else(PoisonError::into_inner) = Some(told.clone());
+                        let (name, description) = (plain(&told.name), plain(&told.description));
+                        let told = DeviceView { name, description };
+                        *device.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
                     }
                     told.lock()
                         .unwrap_or_else(PoisonError::into_inner)
@@ -366,23 +446,32 @@ impl JobProcess {
         command.arg("fetch").arg(place.to_string()).arg(spool);
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut fetcher = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut fetcher = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         *asks.lock().unwrap_or_else(PoisonError::into_inner) = fetcher.stdin.take();
-        let stdin = Arc::clone(&self.stdin);
-        let stdout = fetcher.stdout.take();
+        let outbox = Arc::clone(&self.outbox);
+        let (stdout, stderr) = (fetcher.stdout.take(), fetcher.stderr.take());
         self.fetcher = Some(fetcher);
         let pass_on = move || {
-            let to = Arc::clone(&stdin);
+            let to = Arc::clone(&outbox);
             let each = move |line: &str| {
                 if let Ok(tell) = serde_json::from_str::<Tell>(line) {
-                    say(&to, &tell.line());
+                    to.tell(&tell);
                 }
             };
             if let Some(stdout) = stdout {
                 lines(Box::new(stdout), Box::new(each));
             }
-            say(&stdin, &Tell::Lost("the process that fetches files broke off".into()).line());
+            outbox.tell(&Tell::Lost("the process that fetches files broke off".into()));
         };
+        // What a store says is for the operator.
+        let job = self.work.name.clone();
+        let log = move || {
+            let each = move |line: &str| tracing::warn!(job, words = plain(line), "a job's files do not come");
+            if let Some(stderr) = stderr {
+                lines(Box::new(stderr), Box::new(each));
+            }
+        };
+        self.readers.push(std::thread::Builder::new().name("fetch-log".into()).spawn(log)?);
         let thread = std::thread::Builder::new().name("fetched".into()).spawn(pass_on)?;
         self.readers.push(thread);
         Ok(asks)
@@ -413,12 +502,15 @@ impl JobProcess {
     /// What it used so far, but for time and what lies in the output, which others measure. Its processor's time is the
     /// system's word as of the last [`JobProcess::ended`], or where that says nothing, its own.
     pub(super) fn used(&self) -> Usage {
+        // No processor or device gives more than a thousand seconds in one.
+        let most = self.began.elapsed().as_secs_f64() * 1024.0;
+        let believed = |told: f64| if told.is_finite() { told.clamp(0.0, most) } else { 0.0 };
         let Some(Scored { first, last, .. }) = self.told() else {
             return Usage { cpu_seconds: self.cpu_seconds, ..Usage::default() };
         };
         Usage {
-            cpu_seconds: self.cpu_seconds.max(last.cpu_seconds),
-            device_seconds: last.device_seconds,
+            cpu_seconds: self.cpu_seconds.max(believed(last.cpu_seconds)),
+            device_seconds: believed(last.device_seconds),
             input_bytes: last.input_bytes,
             // What it found done when it went on is not its own.
             files: last.done.saturating_sub(first.done),
@@ -430,18 +522,20 @@ impl JobProcess {
     /// Asks it to stop; what is committed stays.
     pub(super) fn stop(&mut self) {
         self.is_stopping = true;
-        say(&self.stdin, "stop\n");
-        hush(&self.stdin);
+        self.outbox.say("stop\n");
+        self.outbox.close();
     }
 
     /// Asks it to end with the mini-batches that run.
     pub(super) fn finish(&mut self) {
-        say(&self.stdin, &String::from_utf8_lossy(FINISH));
+        self.outbox.say(&String::from_utf8_lossy(FINISH));
     }
 
     /// How long it took until it scored, and how long it has scored since; nothing before it has committed something.
     pub(super) fn scored(&self) -> Option<(Duration, Duration)> {
-        let told = self.told().filter(|told| told.last.mini_batches_done > told.first.mini_batches_done)?;
+        // A job that publishes has nothing left to make room with.
+        let told = self.told().filter(|_| self.stage == Stage::Score);
+        let told = told.filter(|told| told.last.mini_batches_done > told.first.mini_batches_done)?;
         Some((told.at.duration_since(self.began), told.at.elapsed()))
     }
 
@@ -460,13 +554,17 @@ impl JobProcess {
             self.cpu_seconds = self.cpu_seconds.max(seconds);
         }
         let Some(status) = self.child.try_wait()? else { return Ok(None) };
+        self.outbox.close();
         // The job's own reader has closed what it is asked by; it removes what it fetched, and ends.
         if let Some(fetcher) = &mut self.fetcher
             && fetcher.try_wait()?.is_none()
         {
+            if self.alone.get_or_insert_with(Instant::now).elapsed() > ALONE {
+                let _ = fetcher.kill();
+            }
             return Ok(None);
         }
-        self.fetcher = None;
+        (self.fetcher, self.alone) = (None, None);
         for reader in self.readers.drain(..) {
             // It ends with the stream.
             let _ = reader.join();
@@ -487,6 +585,11 @@ impl JobProcess {
         let is_unpublished = self.work.publish.is_some() && !is_published;
         Ok(Some(ProcessEnd { code: status.code(), status: status.to_string(), words, is_unpublished }))
     }
+}
+
+/// Words of a process, for people.
+fn plain(text: &str) -> String {
+    text.chars().take(1024).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn lines(stream: Box<dyn Read + Send>, mut each: Box<dyn FnMut(&str) + Send>) {

@@ -4,6 +4,7 @@
 //! ended goes on from what it had committed.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,10 @@ use crate::fault;
 use crate::observe::{Attribute, Metrics, Span};
 use crate::state::{Candidate, Ended, Job, JobStatus, State, StateError, Usage};
 
+/// Bytes of a record: those that are written have some kilobytes, and with every setting some hundred.
+const MOST_RECORD: u64 = 1 << 20;
+/// How long a job may take to make room with the mini-batches that run, before it is stopped: it scores them again then.
+const YIELD: Duration = Duration::from_secs(600);
 /// Processes that may die under one job: a machine that is short of memory for a while is no fault of a job.
 const MOST_DEATHS: u32 = 3;
 /// How often processes are looked at.
@@ -69,7 +74,7 @@ struct Running {
     /// Why it is stopped that nobody asked to stop.
     spent: Option<String>,
     /// Whether it was asked to make room for another tenant's.
-    is_yielding: bool,
+    is_yielding: Option<Instant>,
     /// When it was asked to stop.
     stopping: Option<Instant>,
     /// How it ended, until that is written.
@@ -274,7 +279,7 @@ impl Turn {
         let Some(next) = turns.choose(&who) else { return Ok(()) };
         let mut running = self.shared.running();
         // One after the other: who makes room may be room enough.
-        if running.values().any(|one| one.is_yielding || one.stopping.is_some() || one.end.is_some()) {
+        if running.values().any(|one| one.is_yielding.is_some() || one.stopping.is_some() || one.end.is_some()) {
             return Ok(());
         }
         let ids: Vec<String> = running.keys().cloned().collect();
@@ -294,7 +299,7 @@ impl Turn {
             .collect();
         let yields = turns.yields(&who[next], &holders);
         if let Some(one) = yields.and_then(|at| running.get_mut(&ids[at])) {
-            one.is_yielding = true;
+            one.is_yielding = Some(Instant::now());
             one.process.finish();
         }
         Ok(())
@@ -308,7 +313,10 @@ impl Turn {
         }
         let mut tenants: Vec<i64> = news.iter().map(|(_, tenant, _)| *tenant).collect();
         for (id, tenant, used) in news {
-            self.state.add_usage(tenant, &id, used)?;
+            if let Err(error) = self.state.add_usage(tenant, &id, used) {
+                tracing::error!(job = id, error = fault::chain(&error), "what a job uses cannot be written");
+                continue;
+            }
             if let Some(one) = self.shared.running().get_mut(&id) {
                 one.written.add(&used);
             }
@@ -339,17 +347,31 @@ impl Turn {
         let folder = self.folders.job(job.tenant, &job.id);
         let output = folder.join("output");
         if !self.state.begin(&job.id)? {
-            // Canceled meanwhile.
+            // Canceled meanwhile: in the queue, where that was its end, or while it was to begin again.
+            let job = self.state.job(job.tenant, &job.id)?;
+            if job.cancel && job.status == JobStatus::Running {
+                self.end(&job, JobStatus::Canceled, record(&output), None, Usage::default())?;
+            }
             return Ok(());
         }
-        let tenant = self.state.tenant_of(&job)?;
+        let input = match self.input(&job) {
+            Ok(input) => input,
+            Err(error @ HostError::Refused(_)) => {
+                let error = Some(format!("it cannot be begun: {error}"));
+                return self.end(&job, JobStatus::Failed, None, error, Usage::default());
+            }
+            Err(error) => return self.put_back(&job, error),
+        };
+        let tenant = match self.state.tenant_of(&job) {
+            Ok(tenant) => tenant,
+            Err(error) => return self.put_back(&job, error.into()),
+        };
         let span = self.traces.begin(&job, &tenant);
         let traced = self.traces.below(&span);
         let traceparent = span.as_ref().map(|span| span.place().traceparent());
         // Before its process makes anything there, which is counted when it has ended.
         let counted = measure(&folder).counted();
-        let started = self.input(&job).map_err(std::io::Error::other).and_then(|input| {
-            self.folders.make(&folder)?;
+        let started = self.folders.make(&folder).and_then(|()| {
             let hear = heard(&self.metrics, traced, job.id.clone(), tenant.clone());
             let work = JobWork {
                 program: self.program.clone(),
@@ -365,10 +387,8 @@ impl Turn {
         });
         let process = match started {
             Ok(process) => process,
-            Err(error) => {
-                let error = Some(format!("it cannot be begun: {error}"));
-                return self.end(&job, JobStatus::Failed, None, error, Usage::default());
-            }
+            // Such as too many open files: no fault of the job's.
+            Err(error) => return self.put_back(&job, disk("start a job's process")(error)),
         };
         self.tell_begun(&job, &tenant);
         let (id, tenant) = (job.id.clone(), job.tenant);
@@ -383,7 +403,7 @@ impl Turn {
             took: Duration::ZERO,
             written: Usage::default(),
             spent: None,
-            is_yielding: false,
+            is_yielding: None,
             stopping: None,
             end: None,
             span,
@@ -396,6 +416,12 @@ impl Turn {
             one.stop();
         }
         Ok(())
+    }
+
+    /// Lets a job wait again that could not be begun, and says why.
+    fn put_back(&self, job: &Job, error: HostError) -> Result<(), HostError> {
+        self.state.wait_again(job.tenant, &job.id, Usage::default())?;
+        Err(error)
     }
 
     fn placed(&self, job: &Job) -> Placed {
@@ -425,9 +451,14 @@ impl Turn {
             if one.stopping.is_some_and(|since| since.elapsed() > PATIENCE) {
                 one.process.kill();
             }
-            if one.end.is_none()
-                && let Some(end) = one.process.ended().map_err(disk("wait for a process"))?
-            {
+            if one.is_yielding.is_some_and(|since| since.elapsed() > YIELD) {
+                one.process.kill();
+            }
+            let now = if one.end.is_none() { one.process.ended() } else { Ok(None) };
+            if let Err(error) = &now {
+                tracing::error!(job = id, error = fault::chain(error), "a process cannot be waited for");
+            }
+            if let Ok(Some(end)) = now {
                 one.took = one.began.elapsed();
                 self.metrics.process_ended(one.took);
                 if let (Some(span), Some(code)) = (&mut one.span, end.code) {
@@ -444,25 +475,34 @@ impl Turn {
                     output: one.output.clone(),
                     counted: one.counted,
                     spent: one.spent.clone(),
-                    is_yielding: one.is_yielding,
+                    is_yielding: one.is_yielding.is_some(),
                     used: one.used().since(&one.written),
                     end: end.clone(),
                 };
                 ended.push((id.clone(), gone));
             }
         }
-        for (id, mut gone) in ended {
-            // Not above: a walk through an output is no work to do while everybody waits for the list.
-            let measured = measure(&self.folders.job(gone.job.tenant, &id));
-            let before = self.state.usage_of_job(&id)?;
-            gone.used.output_bytes = measured.bytes.saturating_sub(before.output_bytes);
-            let again = self.settle(&gone, is_closing)?;
-            self.folders.replace(gone.job.tenant, gone.counted, measured.counted());
-            self.shared.running().remove(&id);
-            self.shared.work.store(true, Ordering::Release);
-            if again {
-                self.begin(self.state.job(gone.job.tenant, &id)?, gone.weight)?;
+        let mut failed = Ok(());
+        for (id, gone) in ended {
+            // The others' ends do not wait for one that cannot be written.
+            if let Err(error) = self.end_of(&id, gone, is_closing) {
+                failed = Err(error);
             }
+        }
+        failed
+    }
+
+    fn end_of(&self, id: &str, mut gone: Gone, is_closing: bool) -> Result<(), HostError> {
+        // A walk through an output is no work to do while everybody waits for the list.
+        let measured = measure(&self.folders.job(gone.job.tenant, id));
+        let before = self.state.usage_of_job(id)?;
+        gone.used.output_bytes = measured.bytes.saturating_sub(before.output_bytes);
+        let again = self.settle(&gone, is_closing)?;
+        self.folders.replace(gone.job.tenant, gone.counted, measured.counted());
+        self.shared.running().remove(id);
+        self.shared.work.store(true, Ordering::Release);
+        if again {
+            self.begin(self.state.job(gone.job.tenant, id)?, gone.weight)?;
         }
         Ok(())
     }
@@ -488,7 +528,8 @@ impl Turn {
             self.state.add_usage(job.tenant, &job.id, *used)?;
             return Ok(false);
         }
-        if let (true, Some(INTERRUPTED)) = (gone.is_yielding, end.code) {
+        // One that was killed for taking too long to make room has no code.
+        if gone.is_yielding && matches!(end.code, None | Some(INTERRUPTED)) {
             self.state.wait_again(job.tenant, &job.id, *used)?;
             return Ok(false);
         }
@@ -609,10 +650,12 @@ fn who(waiting: &[Candidate]) -> Vec<Waiting<'_>> {
     each.map(|((tenant, weight, running, wants), job)| Waiting { tenant, weight, running, wants, job }).collect()
 }
 
-/// What `job.json` says, if there is one.
+/// What `job.json` says, if there is one. The job's process could have put anything in its place.
 fn record(output: &std::path::Path) -> Option<Value> {
-    let text = std::fs::read(output.join("job.json")).ok()?;
-    serde_json::from_slice(&text).ok()
+    let (file, bytes) = super::pages::open_below(output, "job.json").ok()??;
+    let mut text = Vec::new();
+    file.take(MOST_RECORD).read_to_end(&mut text).ok()?;
+    (bytes <= MOST_RECORD).then(|| serde_json::from_slice(&text).ok())?
 }
 
 /// What `job.json` says of a job that is complete.

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -20,6 +21,25 @@ const FINISHED: &str = "finished";
 const FILES: &str = "files";
 /// What the files are, once somebody asked.
 const DIGEST: &str = "digest";
+
+/// Uploads that are digested at once.
+const MOST_HASHING: usize = 4;
+
+/// One of them.
+struct Hashing<'a>(&'a AtomicUsize);
+
+impl<'a> Hashing<'a> {
+    fn begin(all: &'a AtomicUsize) -> Option<Self> {
+        let more = |now: usize| (now < MOST_HASHING).then_some(now + 1);
+        all.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok().map(|_| Self(all))
+    }
+}
+
+impl Drop for Hashing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
 
 /// A file that is being sent. It is nowhere until [`UploadFile::finish`].
 pub struct UploadFile {
@@ -184,6 +204,8 @@ impl Host {
         if let Ok(digest) = fs::read_to_string(&known) {
             return Ok(digest);
         }
+        // Each takes a thread for as long as the disk takes to read it all.
+        let _one = Hashing::begin(&self.hashing).ok_or(HostError::Busy)?;
         let digest = ModelDigest::of(&files).map_err(|e| failed(std::io::Error::other(e.to_string())))?.whole;
         // Kept, since it is read as a whole for it; whole or not at all, and made again where a crash loses it.
         let mut part = self.folders.part(caller.tenant.id)?;
