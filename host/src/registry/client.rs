@@ -322,7 +322,8 @@ mod tests {
 
     #[test]
     fn challenges_are_read() {
-        let text = r#"Bearer realm="https://a.example/token",service="a b",scope="repository:x/y:pull,push", error=odd"#;
+        let text =
+            r#"Bearer realm="https://a.example/token",service="a b",scope="repository:x/y:pull,push", error=odd"#;
         let read = Challenge::read(text).unwrap();
         assert_eq!(read.scheme, Scheme::Bearer);
         assert_eq!(read.get("realm"), Some("https://a.example/token"));

@@ -43,7 +43,9 @@ trait Store {
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// A reference is none.
-    #[error("`{text}` names no artifact: {reason}\nhint: write REGISTRY/REPOSITORY:TAG or oci:FOLDER:TAG, with @sha256:DIGEST to pin it")]
+    #[error(
+        "`{text}` names no artifact: {reason}\nhint: write REGISTRY/REPOSITORY:TAG or oci:FOLDER:TAG, with @sha256:DIGEST to pin it"
+    )]
     Reference {
         /// What was given.
         text: String,
@@ -54,7 +56,9 @@ pub enum RegistryError {
     #[error("`{0}` names what is pushed by its digest\nhint: name a tag; the digest is computed and printed")]
     PushByDigest(String),
     /// Plain HTTP leaves the machine.
-    #[error("`{0}` is not this machine, and is asked over https only\nhint: --plain-http is for a registry on localhost")]
+    #[error(
+        "`{0}` is not this machine, and is asked over https only\nhint: --plain-http is for a registry on localhost"
+    )]
     Plain(String),
     /// A file or a folder of this machine cannot be used.
     #[error("cannot {what} `{}`", path.display())]
@@ -97,7 +101,9 @@ pub enum RegistryError {
         source: std::io::Error,
     },
     /// The registry wants to know who asks, and does not let this one.
-    #[error("`{registry}` denies it: {message}\nhint: `docker login` or SCOREHOST_REGISTRY_USER and SCOREHOST_REGISTRY_PASSWORD tell who asks")]
+    #[error(
+        "`{registry}` denies it: {message}\nhint: `docker login` or SCOREHOST_REGISTRY_USER and SCOREHOST_REGISTRY_PASSWORD tell who asks"
+    )]
     Denied {
         /// Which.
         registry: String,
@@ -147,7 +153,9 @@ pub enum RegistryError {
         reason: String,
     },
     /// There is no signature by the key.
-    #[error("`{digest}` is not signed with the required key: {reason}\nhint: `cosign sign --key` signs it; without --require-signature nobody looks")]
+    #[error(
+        "`{digest}` is not signed with the required key: {reason}\nhint: `cosign sign --key` signs it; without --require-signature nobody looks"
+    )]
     Unsigned {
         /// The manifest.
         digest: String,

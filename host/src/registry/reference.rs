@@ -79,7 +79,9 @@ impl FromStr for Reference {
         }
         let (registry, rest) = rest.split_once('/').ok_or_else(|| refused("it names no registry"))?;
         if !is_registry(registry) {
-            return Err(refused("before the first `/` stands the registry: a host with a dot or a port, or `localhost`"));
+            return Err(refused(
+                "before the first `/` stands the registry: a host with a dot or a port, or `localhost`",
+            ));
         }
         let (name, tag) = rest.rsplit_once(':').unwrap_or((rest, LATEST));
         if !is_tag(tag) {

@@ -57,12 +57,7 @@ pub struct Offer {
 ///
 /// # Errors
 /// If it is not there, is not what its digest says, is not signed, or is no script.
-pub fn look(
-    reference: &Reference,
-    key: Option<&PublicKey>,
-    most: u64,
-    is_plain: bool,
-) -> Result<Offer, RegistryError> {
+pub fn look(reference: &Reference, key: Option<&PublicKey>, most: u64, is_plain: bool) -> Result<Offer, RegistryError> {
     let store: Box<dyn Store> = match &reference.place {
         Place::Layout(folder) => Box::new(Layout::open(folder)?),
         Place::Repository { registry, name } => Box::new(Client::new(registry, name, is_plain)?),

@@ -62,8 +62,7 @@ pub fn pull_script(request: &PullRequest, compiler: &Compiler) -> Result<Pulled,
     if !request.overwrite && request.file.exists() {
         return Err(ServiceError::Exists(request.file.clone()));
     }
-    let offer =
-        registry::look(&request.reference, request.key.as_ref(), script::MAX_SCRIPT_BYTES, request.is_plain)?;
+    let offer = registry::look(&request.reference, request.key.as_ref(), script::MAX_SCRIPT_BYTES, request.is_plain)?;
     let refused = |source| ServiceError::Script { path: offer.reference.to_string().into(), source };
     script::check_names(&offer.interfaces.exports, &offer.interfaces.imports).map_err(refused)?;
     let mut component = Vec::new();
