@@ -89,7 +89,7 @@ fn numbers_count_what_happened_and_the_log_tells_it() {
     server.done("POST", "/v1/endpoints", Some(&json!({"name": "shapes"})));
     let retried = scored(&server, "panics-once", "Completed");
     let partly = scored(&server, "permanent-on-odd", "Completed");
-    for path in ["/v1/nothing", "/nothing", "/v1/jobs/job-x", "/v1/jobs/job-y?limit=secret-query"] {
+    for path in ["/v1/nothing", "/v1/no/thing", "/v1/jobs/job-x", "/v1/jobs/job-y?limit=secret-query"] {
         assert_eq!(server.ask("GET", path, None).0, 404, "{path}");
     }
     assert_eq!(server.ask_as("sh_wrong_token", "GET", "/v1/jobs", None, &[]).0, 401);
@@ -207,7 +207,8 @@ fn a_request_is_found_again_by_its_identifier() {
 fn numbers_are_on_an_address_of_their_own() {
     let place = Place::new();
     let server = server(&place, &[]);
-    assert_eq!(server.ask("GET", "/metrics", None).0, 404, "callers see no other tenants' numbers");
+    // The page to sign in, as at every path that is none.
+    assert_eq!(server.ask("GET", "/metrics", None).0, 401, "callers see no other tenants' numbers");
     let text = numbers(&server);
     assert_eq!(number(&text, "scorehost_http_requests_total{route=\"none\",method=\"GET\",status=\"4xx\"}"), 1.0);
     let address =

@@ -155,6 +155,7 @@ fn a_stranger_learns_nothing_and_another_tenant_finds_nothing() {
             assert_eq!(status, 401, "{method} {route}: {answer}");
             // Azure's clients read it in another place too.
             let azures = answer.as_object_mut().unwrap().remove("error");
+            assert!(answer.as_object_mut().unwrap().remove("request_id").is_some(), "{method} {route}");
             assert_eq!(azures.is_some(), route.starts_with("/endpoints"), "{method} {route}");
             // The same words for every reason.
             assert_eq!(told.get_or_insert_with(|| answer.clone()), &answer);

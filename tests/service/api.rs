@@ -1,6 +1,5 @@
 //! What REST is written to be, what it is, and what Azure's clients make of it.
 
-use std::io::Read;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -25,13 +24,11 @@ fn a_host_shows_its_document_to_programs_and_to_readers() {
     let place = Place::new();
     let server = server(&place, &[]);
     let get = |path: &str| {
-        let mut answer = server.http.get(format!("{}{path}", server.url)).call().unwrap();
+        let answer = server.http.get(format!("{}{path}", server.url)).send().unwrap();
         let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
         let policy = answer.headers().get("content-security-policy").map(|policy| policy.to_str().unwrap().to_owned());
         let (status, kind) = (answer.status().as_u16(), header("content-type"));
-        let mut text = String::new();
-        answer.body_mut().as_reader().read_to_string(&mut text).unwrap();
-        (status, kind, policy, text)
+        (status, kind, policy, answer.text().unwrap())
     };
     let (status, kind, _, text) = get("/docs/openapi.json");
     assert_eq!((status, &*kind), (200, "application/json"));

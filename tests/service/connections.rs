@@ -179,7 +179,7 @@ fn a_caller_who_never_reads_is_let_go() {
     let place = Place::new();
     let server = server(&place, &[]);
     let sockets = || {
-        let open = std::fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap();
+        let open = std::fs::read_dir(format!("/proc/{}/fd", server.child.as_ref().unwrap().id())).unwrap();
         let names = open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
         names.filter(|name| name.to_string_lossy().starts_with("socket:")).count()
     };

@@ -24,6 +24,8 @@ pub(crate) struct Server {
     /// None where something else ends it.
     child: Option<Child>,
     caller: Caller,
+    /// What it said on stderr so far.
+    pub(crate) log: Arc<Mutex<String>>,
 }
 
 /// What a caller with one token sees.
@@ -234,7 +236,7 @@ fn undisturbed(settings: &str) -> Vec<u8> {
     std::fs::read(place.at("output/predictions.csv")).unwrap()
 }
 
-fn server(place: &Place, more: &[&str]) -> Server {
+pub(crate) fn server(place: &Place, more: &[&str]) -> Server {
     Server::start(&place.at("data"), None, more)
 }
 

@@ -23,14 +23,7 @@ fn a_tenant_keeps_no_more_than_its_storage() {
     let id = theirs.done("POST", "/v1/uploads", None)["id"].as_str().unwrap().to_owned();
     let put = |path: &str, size: usize| {
         let url = format!("{}/v1/uploads/{id}/files/{path}", theirs.url);
-        theirs
-            .http
-            .put(url)
-            .header("authorization", format!("Bearer {token}"))
-            .send(vec![0u8; size])
-            .unwrap()
-            .status()
-            .as_u16()
+        theirs.http.put(url).bearer_auth(&token).body(vec![0u8; size]).send().unwrap().status().as_u16()
     };
     // The same file again takes the place of the first.
     for _ in 0..5 {

@@ -22,7 +22,7 @@ use super::Shared;
 use super::problem::Problem;
 use super::request::{Asked, JsonBody, Path};
 use super::routes::{Answer, one_header};
-use crate::service::host::{Caller, InputSpec, JobRequest, JobView, MOST_PAGE};
+use crate::service::host::{Caller, InputSpec, JobRequest, JobView, MOST_PAGE, StoreUrl};
 use crate::state::JobStatus;
 
 /// Names a deployment, as Azure's clients do.
@@ -80,7 +80,7 @@ struct AzureJobRequest {
 struct AzureJobProperties {
     /// The one input, under any name.
     input_data: BTreeMap<String, AzureInput>,
-    /// Refused with an address: outputs stay on the host, where they are downloaded.
+    /// With an address, where the output is published; it stays on the host as well.
     #[serde(default)]
     output_data: BTreeMap<String, AzureOutput>,
     /// Where it runs.
@@ -101,7 +101,7 @@ struct AzureJobProperties {
     partition_keys: Option<Vec<String>>,
     /// Refused: `inputData` has the input.
     dataset: Option<Value>,
-    /// Refused, as `outputData` is.
+    /// Refused.
     output_dataset: Option<Value>,
     /// Refused: the host names jobs.
     name: Option<String>,
@@ -137,7 +137,7 @@ struct AzureOutput {
     /// `UriFile`.
     #[serde(rename = "jobOutputType")]
     _job_output_type: Option<String>,
-    /// Refused: outputs stay on the host.
+    /// The place in an object store that the output is published to.
     uri: Option<String>,
     /// It means nothing here.
     #[serde(rename = "mode")]
@@ -408,7 +408,7 @@ fn wish(job: AzureJobProperties, deployment: Option<String>) -> Result<JobReques
             "`inputData` has to hold one input\nhint: a job of a model scores one folder or file",
         ));
     };
-    let input = input(name, wanted)?;
+    let (input, output) = (input(name, wanted)?, output(&job.output_data)?);
     let mut set = BTreeMap::new();
     let mut replace = |key: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -429,18 +429,17 @@ fn wish(job: AzureJobProperties, deployment: Option<String>) -> Result<JobReques
     replace("settings.max_concurrency_per_instance", whole(job.max_concurrency_per_instance));
     replace("settings.logging_level", job.logging_level.map(|level| level.to_ascii_lowercase()));
     replace("resources.instance_count", whole(job.compute.and_then(|compute| compute.instance_count)));
-    Ok(JobRequest { input, output: None, deployment, set })
+    Ok(JobRequest { input, output, deployment, set })
 }
 
 /// What Azure does and this host does not, by its name.
 fn refuse(job: &AzureJobProperties) -> Result<(), Problem> {
     // What the names in `properties` are, such as an experiment's, changes no result.
     let _ = &job.properties;
-    let has_output = job.output_data.values().any(|output| output.uri.is_some()) || job.output_dataset.is_some();
     let cases = [
         (
-            has_output,
-            "`outputData` names a place for the output\nhint: leave it out, and download the output from the job",
+            job.output_dataset.is_some(),
+            "`outputDataset` is not supported\nhint: name a place in `outputData`, or leave it out",
         ),
         (
             job.partition_keys.is_some(),
@@ -457,6 +456,23 @@ fn refuse(job: &AzureJobProperties) -> Result<(), Problem> {
     }
 }
 
+/// The place in an object store that the output is published to.
+fn output(outputs: &BTreeMap<String, AzureOutput>) -> Result<Option<StoreUrl>, Problem> {
+    let mut places = outputs.values().filter_map(|output| output.uri.as_deref());
+    let Some(place) = places.next() else { return Ok(None) };
+    if places.next().is_some() {
+        let text = "`outputData` names several places\nhint: an output is published to one; leave the others out";
+        return Err(Problem::refused(text));
+    }
+    place.parse().map(Some).map_err(|_| {
+        Problem::refused(&format!(
+            "`outputData` names `{}`, where this host publishes nothing\nhint: name a place in an object store that its \
+             operator allows, or leave it out and download the output from the job",
+            shown(place)
+        ))
+    })
+}
+
 /// What is scored.
 fn input(name: &str, input: &AzureInput) -> Result<InputSpec, Problem> {
     let is_files = ["UriFolder", "UriFile"].iter().any(|kind| kind.eq_ignore_ascii_case(&input.job_input_type));
@@ -471,6 +487,9 @@ fn input(name: &str, input: &AzureInput) -> Result<InputSpec, Problem> {
     };
     if let Some(id) = uri.strip_prefix(UPLOAD) {
         return Ok(InputSpec::Upload(id.to_owned()));
+    }
+    if let Ok(place) = uri.parse() {
+        return Ok(InputSpec::Url(place));
     }
     let path = uri.strip_prefix("file://").map_or_else(|| uri.starts_with('/').then(|| uri.clone()), decoded);
     path.map(InputSpec::Path).ok_or_else(|| {
@@ -568,7 +587,7 @@ mod tests {
             ("", None),
             ("azureml:pictures@latest", None),
             ("azureml://datastores/a/paths/b", None),
-            ("s3://bucket/a", None),
+            ("s3://bucket/a", Some(InputSpec::Url("s3://bucket/a".parse().unwrap()))),
         ] {
             let body = json!({"properties": {"inputData": {"a": {"jobInputType": "urifile", "uri": uri}}}});
             assert_eq!(asked(body).ok().map(|wish| wish.input), expected, "{uri}");
@@ -580,7 +599,11 @@ mod tests {
         let fine = json!({"inputData": {"a": {"jobInputType": "UriFolder", "uri": "/data"}}});
         for (more, named) in [
             (json!({"outputData": {"score": {"jobOutputType": "UriFile", "uri": "azureml://x"}}}), "`outputData`"),
-            (json!({"outputDataset": {"datastoreId": "a", "path": "b"}}), "`outputData`"),
+            (
+                json!({"outputData": {"a": {"uri": "s3://a/b"}, "b": {"uri": "s3://a/c"}}}),
+                "`outputData` names several places",
+            ),
+            (json!({"outputDataset": {"datastoreId": "a", "path": "b"}}), "`outputDataset`"),
             (json!({"partitionKeys": ["a"]}), "`partitionKeys`"),
             (json!({"dataset": "a"}), "`dataset`"),
             (json!({"name": "a"}), "`name`"),

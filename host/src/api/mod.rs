@@ -102,9 +102,9 @@ fn router(shared: Shared) -> Router {
         .merge(azure)
         .method_not_allowed_fallback(|| async { Problem::no_method() })
         .layer(from_fn(plain))
-        .layer(from_fn_with_state(shared.clone(), observed::observed))
-        .with_state(shared)
+        .with_state(shared.clone())
         .fallback_service(pages)
+        .layer(from_fn_with_state(shared, observed::observed))
 }
 
 /// What is written of every route: of the very functions that the router is made of.

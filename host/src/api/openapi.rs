@@ -162,7 +162,8 @@ fn paths(described: &Value) -> Value {
 }
 
 fn complete(operation: &mut Value, method: &str, is_secured: bool) {
-    let is_whoami = operation["operationId"] == "whoami";
+    let operation_id = operation["operationId"].as_str().unwrap_or_default().to_owned();
+    let is_whoami = operation_id == "whoami";
     let has = |place: &str| {
         let parameters = operation["parameters"].as_array().into_iter().flatten();
         parameters.filter(|parameter| parameter["in"] == place).count() > 0
@@ -187,11 +188,12 @@ fn complete(operation: &mut Value, method: &str, is_secured: bool) {
     }
     operation["security"] = json!([{"token": []}]);
     let changes = method != "get";
-    let follows = operation["operationId"] == "events";
+    let follows = operation_id == "events";
     let applies = |status: u16| match status {
         400 => has_names || has_query || has_headers || has_json,
         403 => !is_whoami,
-        404 => has_names || has_json,
+        // The report of usage has a tenant's name in its query.
+        404 => has_names || has_json || operation_id == "usage",
         408 => has_json || has_file,
         413 | 415 | 422 => has_json,
         409 => changes,

@@ -38,7 +38,7 @@ pub(super) struct Problem {
     /// The request's, as the host's log has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    request_id: Option<String>,
+    request_id: Option<Box<str>>,
     /// Seconds after which it may be tried again.
     #[serde(skip)]
     retry_after: u64,
@@ -191,7 +191,7 @@ fn lists(what: &str) -> &'static str {
 
 impl IntoResponse for Problem {
     fn into_response(mut self) -> Response {
-        self.request_id = request_id();
+        self.request_id = request_id().map(Into::into);
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).expect("texts and numbers are JSON; this is a bug");
         let mut response = (status, body).into_response();

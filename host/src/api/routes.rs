@@ -747,18 +747,23 @@ struct ChangedTenant {
     weight: Option<u32>,
     /// Those that are named change.
     #[serde(default)]
-    quotas: QuotasChange,
+    #[schema(value_type = QuotasChange)]
+    quotas: Members<QuotasChange>,
 }
 
 /// Changes a tenant's weight and quotas.
-#[utoipa::path(patch, path = "/tenants/{name}", tag = "tenants", responses((status = 200, description = "The tenant as it is now.", body = TenantView)))]
+#[utoipa::path(
+    patch, path = "/tenants/{name}", tag = "tenants",
+    request_body = ChangedTenant,
+    responses((status = 200, description = "The tenant as it is now.", body = TenantView)),
+)]
 async fn update_tenant(
     State(at): State<Shared>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     JsonBody(change): JsonBody<ChangedTenant>,
 ) -> Answer<impl IntoResponse> {
-    let ChangedTenant { weight, quotas } = change;
+    let ChangedTenant { weight, quotas: Members(quotas) } = change;
     Ok(Json(at.call(move |host| host.update_tenant(&caller, &name, weight, quotas)).await?))
 }
 

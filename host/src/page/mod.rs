@@ -134,7 +134,7 @@ impl Refusal {
             HostError::Busy | HostError::State(StateError::Quota { .. }) => StatusCode::TOO_MANY_REQUESTS,
             error if error.fault() == fault::Fault::Caller => StatusCode::BAD_REQUEST,
             _ => {
-                eprintln!("error: {}", fault::chain(error));
+                tracing::error!(error = fault::chain(error), "a page cannot be given");
                 return Self::host();
             }
         };
@@ -182,7 +182,7 @@ fn html(status: StatusCode, template: &impl Template) -> Response {
     match template.render() {
         Ok(text) => (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response(),
         Err(error) => {
-            eprintln!("error: cannot render a page: {error}");
+            tracing::error!(%error, "a page cannot be rendered");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

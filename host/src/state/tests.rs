@@ -56,6 +56,7 @@ fn new_job(id: &str) -> NewJob {
         endpoint: "e".into(),
         deployment: ("d".into(), 1),
         input: json!({"upload": "u"}),
+        output: None,
         overrides: BTreeMap::from([("settings.mini_batch_size".into(), "5".into())]),
         idempotency: None,
         request: "r".into(),

@@ -79,7 +79,7 @@ impl Host {
             return facts.clone();
         }
         let facts = process::devices(&self.options.program)
-            .inspect_err(|error| eprintln!("error: {}", fault::chain(error)))
+            .inspect_err(|error| tracing::error!(error = fault::chain(error), "the devices cannot be looked at"))
             .ok();
         *last = Some((Instant::now(), facts.clone()));
         facts

@@ -46,6 +46,7 @@ pub use views::{
 };
 
 pub use crate::state::{Action, JobStatus, Quotas, QuotasChange, Usage};
+pub use crate::store::StoreUrl;
 
 use crate::fault::Fault;
 use crate::observe::{Metrics, Tracer};

@@ -346,6 +346,8 @@ impl Turn {
         let span = self.traces.begin(&job, &tenant);
         let traced = self.traces.below(&span);
         let traceparent = span.as_ref().map(|span| span.place().traceparent());
+        // Before its process makes anything there, which is counted when it has ended.
+        let counted = measure(&folder).counted();
         let started = self.input(&job).map_err(std::io::Error::other).and_then(|input| {
             self.folders.make(&folder)?;
             let hear = heard(&self.metrics, traced, job.id.clone(), tenant.clone());
@@ -374,7 +376,7 @@ impl Turn {
             job,
             weight,
             placed,
-            counted: measure(&folder).counted(),
+            counted,
             output,
             process,
             began: Instant::now(),
