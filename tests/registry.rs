@@ -194,9 +194,12 @@ fn payload(digest: &str) -> Vec<u8> {
     json!({"critical": critical, "optional": null}).to_string().into_bytes()
 }
 
+/// A payload and a signature.
+type Signed<'a> = (&'a [u8], &'a str);
+
 /// The manifest of signatures, each a payload with what is told of it, and its config, as cosign stores them.
-fn signatures(all: &[(&[u8], &str)]) -> (Vec<u8>, &'static [u8]) {
-    let layer = |(payload, signature): &(&[u8], &str)| {
+fn signatures(all: &[Signed<'_>]) -> (Vec<u8>, &'static [u8]) {
+    let layer = |(payload, signature): &Signed<'_>| {
         json!({
             "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
             "digest": digest(payload),
@@ -221,7 +224,7 @@ fn where_a_signature_is_required_only_what_the_key_signed_is_pulled() {
     let store = folder.path().join("store");
     let (tag, signed_digest) = pinned.rsplit_once('@').unwrap();
     let index = std::fs::read_to_string(store.join("index.json")).unwrap();
-    let sign = |all: &[(&[u8], &str)]| {
+    let sign = |all: &[Signed<'_>]| {
         let (manifest, _) = signatures(all);
         std::fs::write(blob(&store, &digest(&manifest)), &manifest).unwrap();
         for (payload, _) in all {
@@ -248,7 +251,7 @@ fn where_a_signature_is_required_only_what_the_key_signed_is_pulled() {
     let of_other = keys.sign("ours", &other);
     let odd = b"{}".as_slice();
     let of_odd = keys.sign("ours", odd);
-    let cases: [(&[(&[u8], &str)], &str); 7] = [
+    let cases: [(&[Signed<'_>], &str); 7] = [
         (&[], "list of signatures is empty"),
         (&[(&right, &theirs)], "by another key"),
         (&[(&other, &of_other)], "of another digest"),
@@ -440,8 +443,10 @@ impl Answer {
         }
         stream.write_all(format!("{head}\r\n").as_bytes())?;
         stream.write_all(&self.body)?;
-        while self.is_endless {
-            stream.write_all(&self.body)?;
+        if self.is_endless {
+            loop {
+                stream.write_all(&self.body)?;
+            }
         }
         Ok(())
     }
@@ -591,9 +596,15 @@ fn a_registry_leads_nobody_elsewhere() {
     let (liar, other) = (Liar::new(), Liar::new());
     let layer = format!("blobs/{}", digest(JUNK));
     liar.hold(JUNK, &[]);
-    for place in [format!("http://{}/x", other.host), "http://registry.example/x".into(), "file:///etc/passwd".into()] {
-        liar.tell(&layer, Answer::status(307, ("location", place)));
-        liar.fails(":v1", "");
+    let here = format!("http://{}/x", other.host);
+    // What is no web's address is not followed at all.
+    for (place, reason) in [
+        (here.as_str(), "to where it must not"),
+        ("http://registry.example/x", "to where it must not"),
+        ("file:///etc/passwd", "answers 307"),
+    ] {
+        liar.tell(&layer, Answer::status(307, ("location", place.to_owned())));
+        liar.fails(":v1", reason);
     }
     liar.tell(&layer, Answer::status(307, ("location", format!("/v2/a/{layer}"))));
     liar.fails(":v1", "without end");
