@@ -39,7 +39,21 @@ fn said(place: &Place, arguments: &[&str]) -> String {
 fn help_is_what_it_was() {
     let place = Place::new();
     let of_hosts = ["model", "endpoint", "endpoint invoke", "deployment", "deployment create", "job", "job download"];
-    let verbs = ["", "new", "build", "run", "check", "devices", "bench", "demo", "tenant", "token", "token create"];
+    let verbs = [
+        "",
+        "new",
+        "build",
+        "run",
+        "check",
+        "devices",
+        "bench",
+        "demo",
+        "push",
+        "pull",
+        "tenant",
+        "token",
+        "token create",
+    ];
     for verb in verbs.into_iter().chain(of_hosts) {
         let arguments: Vec<_> = verb.split_whitespace().chain(["--help"]).collect();
         let name = if verb.is_empty() { "help.txt".to_owned() } else { format!("help-{}.txt", verb.replace(' ', "-")) };

@@ -1,6 +1,6 @@
 //! Scenarios: the command line and real scripts against real folders. What a test needs and does not find is skipped
 //! with a printed reason, and is a failure under `CI`, or where `REQUIRE` names it (`scripts`, `shared`, `gpu`, `go`, `c`,
-//! `onnxruntime`, `python`, `javascript`, `strace`).
+//! `onnxruntime`, `python`, `javascript`, `registry`, `strace`).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -26,6 +26,7 @@ mod observe;
 mod output;
 mod page;
 mod readme;
+mod registry;
 mod scale;
 mod service;
 mod structure;

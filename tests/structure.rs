@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::support::root;
 
 /// Each module with the modules that it may name.
-const MAY_NAME: [(&str, &[&str]); 23] = [
+const MAY_NAME: [(&str, &[&str]); 24] = [
     ("api", &["page", "service", "state", "observe", "tls", "fault"]),
     ("page", &["service", "state", "fault"]),
     (
@@ -19,6 +19,7 @@ const MAY_NAME: [(&str, &[&str]); 23] = [
             "job",
             "output",
             "project",
+            "registry",
             "state",
             "script",
             "child",
@@ -42,6 +43,7 @@ const MAY_NAME: [(&str, &[&str]); 23] = [
             "output",
             "store",
             "project",
+            "registry",
             "state",
             "observe",
             "vision",
@@ -61,6 +63,7 @@ const MAY_NAME: [(&str, &[&str]); 23] = [
     ("state", &["fault"]),
     ("store", &["tensor", "row", "fault", "tls"]),
     ("project", &["cache", "fault"]),
+    ("registry", &["cache", "tls", "fault"]),
     ("observe", &[]),
     ("table", &["tensor", "row", "fault"]),
     ("tensor", &[]),
@@ -153,7 +156,8 @@ fn outside_crates_live_in_one_module_each() {
         ("rten", "infer/cpu"),
         ("ort", "infer/onnxruntime"),
         ("clap", "cli/"),
-        ("reqwest", "cli/remote/"),
+        ("reqwest", "cli/remote/ registry/"),
+        ("ring", "registry/"),
         ("prometheus_client", "observe/"),
         ("tracing_subscriber", "observe/"),
         ("opentelemetry", "observe/"),

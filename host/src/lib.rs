@@ -23,7 +23,7 @@
 //! # The modules, in that order
 //! [`service`] holds the verbs that callers use; [`job`] runs; [`script`] is the sandbox, the only home of wasmtime,
 //! and [`builtin`] scores where there is no script; [`deployment`], [`vision`], [`infer`], [`output`], [`store`] and
-//! [`project`], which makes and builds script projects, and [`observe`], what operators see, are leaves that never name each other; [`table`] has the formats
+//! [`project`], which makes and builds script projects, [`registry`], which pushes and pulls scripts, and [`observe`], what operators see, are leaves that never name each other; [`table`] has the formats
 //! that scripts and the output share; [`child`] does a stranger's work in another process; [`tensor`], [`row`] and [`fault`]
 //! are the words of all; [`tls`] encrypts what goes over a wire. Dependencies point
 //! downwards only.
@@ -43,6 +43,7 @@ pub mod infer;
 pub mod observe;
 pub mod output;
 pub mod project;
+pub mod registry;
 pub mod state;
 pub mod store;
 pub mod vision;

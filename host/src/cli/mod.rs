@@ -11,6 +11,7 @@ mod gallery;
 mod objects;
 mod progress;
 mod project;
+mod registry;
 mod remote;
 mod report;
 mod run;
@@ -67,6 +68,10 @@ enum Verb {
     Serve(serve::ServeArgs),
     /// Copy a complete output to an object store, where it appears as a whole
     Publish(objects::PublishArgs),
+    /// Put a script into a registry or a layout folder, as an OCI artifact
+    Push(registry::PushArgs),
+    /// Get a script from a registry or a layout folder; one that would not run here is refused before it is fetched
+    Pull(registry::PullArgs),
     /// Print the OpenAPI document of the REST interface that `serve` has
     Openapi,
     /// Build the example scripts and score the bundled pictures
@@ -237,6 +242,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::Serve(args) => serve::serve(&args),
         Verb::Publish(args) => objects::publish(&args),
         Verb::Fetch(args) => objects::fetch(&args),
+        Verb::Push(args) => registry::push(&args),
+        Verb::Pull(args) => registry::pull(&args),
         Verb::Openapi => {
             say!("{}", scorehost::api::openapi().trim_end());
             Ok(COMPLETED)

@@ -20,7 +20,7 @@ use super::{CONTRACT_VERSION, ScriptError, previous};
 use crate::cache::hex;
 
 /// The largest component taken, in bytes: several times the largest language runtime's.
-pub(super) const MAX_SCRIPT_BYTES: u64 = 256 << 20;
+pub const MAX_SCRIPT_BYTES: u64 = 256 << 20;
 
 /// A checked and compiled scoring script. Cheap to clone.
 #[derive(Clone)]
@@ -49,19 +49,7 @@ impl Script {
     /// # Errors
     /// If it cannot be read, is not a scoring script of this contract, or imports what the host does not offer.
     pub fn open(engine: &Engine, cache: &CompileCache, path: &Path) -> Result<Self, ScriptError> {
-        let read = |source| ScriptError::Read { path: path.to_owned(), source };
-        let size = std::fs::metadata(path).map_err(read)?.len();
-        let mut wasm = Vec::new();
-        if size <= MAX_SCRIPT_BYTES {
-            // Not the size that was told: a device has none, and a file may grow meanwhile.
-            let file = std::fs::File::open(path).map_err(read)?;
-            file.take(MAX_SCRIPT_BYTES + 1).read_to_end(&mut wasm).map_err(read)?;
-        }
-        let size = size.max(wasm.len() as u64);
-        if size > MAX_SCRIPT_BYTES {
-            return Err(refused(format!("the script is {size} bytes; at most {MAX_SCRIPT_BYTES} are taken")));
-        }
-        Self::compile(engine, cache, &wasm)
+        Self::compile(engine, cache, &read(path)?)
     }
 
     /// Checks and compiles a component.
@@ -97,6 +85,35 @@ impl Script {
     pub fn interfaces(&self) -> &Interfaces {
         &self.interfaces
     }
+}
+
+/// Reads a component, whatever it is, if it is not too large.
+///
+/// # Errors
+/// If it cannot be read, or is larger than [`MAX_SCRIPT_BYTES`].
+pub fn read(path: &Path) -> Result<Vec<u8>, ScriptError> {
+    let read = |source| ScriptError::Read { path: path.to_owned(), source };
+    let size = std::fs::metadata(path).map_err(read)?.len();
+    let mut wasm = Vec::new();
+    if size <= MAX_SCRIPT_BYTES {
+        // Not the size that was told: a device has none, and a file may grow meanwhile.
+        let file = std::fs::File::open(path).map_err(read)?;
+        file.take(MAX_SCRIPT_BYTES + 1).read_to_end(&mut wasm).map_err(read)?;
+    }
+    let size = size.max(wasm.len() as u64);
+    if size > MAX_SCRIPT_BYTES {
+        return Err(refused(format!("the script is {size} bytes; at most {MAX_SCRIPT_BYTES} are taken")));
+    }
+    Ok(wasm)
+}
+
+/// Whether a component that exports and imports these could be a scoring script of this host, before it is there.
+///
+/// # Errors
+/// If not, with what does not fit and its cure.
+pub fn check_names(exports: &[String], imports: &[String]) -> Result<(), ScriptError> {
+    check_contract(exports)?;
+    check_imports(imports)
 }
 
 /// A component whose imports are found, by the contract it was built for.

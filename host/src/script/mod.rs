@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use cache::CompileCache;
-pub use check::{Interfaces, Script};
+pub use check::{Interfaces, MAX_SCRIPT_BYTES, Script, check_names, read};
 pub use compile::Compiler;
 pub use engine::Engine;
 pub use files::{ENTRY_BYTES, FileQuota};

@@ -10,10 +10,12 @@ mod header;
 pub mod host;
 mod model;
 mod project;
+mod registry;
 mod run;
 
 pub use check::{DeploymentFacts, ModelFacts, ScriptFacts, check_deployment, check_script};
 pub use project::{Plan as BuildPlan, build_project, new_project, plan_build};
+pub use registry::{PullRequest, Pulled, pull_script, push_script};
 pub use run::{Event, Input, Outcome, RunRequest, Source, run};
 
 use std::path::PathBuf;
@@ -26,6 +28,7 @@ use crate::infer::InferError;
 use crate::job::JobError;
 use crate::output::OutputError;
 use crate::project::ProjectError;
+use crate::registry::RegistryError;
 use crate::script::ScriptError;
 use crate::store::{SpoolError, StoreError};
 
@@ -46,6 +49,21 @@ pub enum ServiceError {
         /// Why.
         #[source]
         source: ScriptError,
+    },
+    /// A script is not pushed or pulled.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A file is not written over.
+    #[error("`{}` exists", .0.display())]
+    Exists(PathBuf),
+    /// A pulled script cannot be put in its place.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
     },
     /// The script host cannot start.
     #[error("the script host cannot start")]
@@ -118,6 +136,7 @@ impl ServiceError {
             ServiceError::Project(e) => e.fault(),
             ServiceError::Script { source, .. } | ServiceError::Engine(source) => source.fault(),
             ServiceError::Infer(e) => e.fault(),
+            ServiceError::Registry(e) => e.fault(),
             ServiceError::Bench(e) => e.fault(),
             ServiceError::Input(e) => e.fault(),
             ServiceError::Fetch(e) => e.fault(),
@@ -127,11 +146,12 @@ impl ServiceError {
             ServiceError::BuiltIn(e) => e.fault(),
             ServiceError::Digest { .. }
             | ServiceError::EmptyInput(_)
+            | ServiceError::Exists(_)
             | ServiceError::SameFolder(_)
             | ServiceError::Outside
             | ServiceError::Changed { .. }
             | ServiceError::Plan(_) => Fault::Caller,
-            ServiceError::Threads(_) => Fault::Host,
+            ServiceError::Threads(_) | ServiceError::Write { .. } => Fault::Host,
         }
     }
 
@@ -150,6 +170,7 @@ impl ServiceError {
             ),
             ServiceError::BuiltIn(e) => e.hint().map(str::to_owned),
             ServiceError::EmptyInput(_) => Some("hidden files and links out of the folder are not taken".into()),
+            ServiceError::Exists(_) => Some("--overwrite replaces it".into()),
             ServiceError::SameFolder(_) => {
                 Some("name another folder for the output; it may lie inside the input".into())
             }
