@@ -3,7 +3,7 @@
 //! What goes in: a folder's path, or a place's name. What comes out: the files below it that a job may read, by their
 //! relative paths; and an output that appears at a place once it is whole. A job never speaks to a store itself: it is
 //! behind a wall without a network, and holds no keys. A process of its own fetches files into a folder for it
-//! ([`objects`]), a little ahead of what is scored, and removes them again ([`spool`]).
+//! ([`objects`]), a little ahead of what is scored, and removes them again ([`Spool`]).
 
 mod local;
 pub mod objects;
