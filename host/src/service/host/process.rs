@@ -603,3 +603,42 @@ fn lines(stream: Box<dyn Read + Send>, mut each: Box<dyn FnMut(&str) + Send>) {
         }
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_process_that_takes_nothing() {
+        let mut child = Command::new("sleep").arg("60").stdin(Stdio::piped()).spawn().unwrap();
+        let (outbox, stdin) = (Arc::new(Outbox::default()), child.stdin.take().unwrap());
+        let writer = std::thread::spawn({
+            let outbox = Arc::clone(&outbox);
+            move || outbox.write(stdin)
+        });
+        // More than any pipe holds.
+        for until in 0..100_000 {
+            outbox.tell(&Tell::Have(until));
+            outbox.say(&"x".repeat(64 << 10));
+        }
+        outbox.close();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn the_last_word_of_files_comes_after_the_words_and_before_the_end() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (outbox, stdin) = (Outbox::default(), child.stdin.take().unwrap());
+        (1..=5).for_each(|until| outbox.tell(&Tell::Have(until)));
+        outbox.tell(&Tell::Listed);
+        outbox.say("stop\n");
+        outbox.close();
+        outbox.write(stdin);
+        let mut said = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(said, "\"listed\"\nstop\n{\"have\":5}\n");
+        child.wait().unwrap();
+    }
+}

@@ -662,3 +662,29 @@ fn record(output: &std::path::Path) -> Option<Value> {
 fn finished(output: &std::path::Path) -> Option<Value> {
     record(output).filter(|record| record["state"] == "Completed")
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_small_file_is_no_record() {
+        let place = tempfile::tempdir().unwrap();
+        let (output, outside) = (place.path().join("output"), place.path().join("key.json"));
+        std::fs::create_dir(&output).unwrap();
+        std::fs::write(&outside, r#"{"private_key": "secret", "state": "Completed"}"#).unwrap();
+        let job = output.join("job.json");
+        assert_eq!(record(&output), None);
+        std::os::unix::fs::symlink(&outside, &job).unwrap();
+        assert_eq!((record(&output), finished(&output)), (None, None));
+        std::fs::remove_file(&job).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&job).status().unwrap();
+        assert!(made.success());
+        assert_eq!(record(&output), None, "and is not waited for");
+        std::fs::remove_file(&job).unwrap();
+        std::fs::write(&job, format!("\"{}\"", "x".repeat(1 << 20))).unwrap();
+        assert_eq!(record(&output), None);
+        std::fs::write(&job, r#"{"state": "Completed"}"#).unwrap();
+        assert_eq!(finished(&output), Some(serde_json::json!({"state": "Completed"})));
+    }
+}
