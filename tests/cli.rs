@@ -159,6 +159,8 @@ fn every_golden_file_is_compared() {
         "help-job.txt",
         "help-model.txt",
         "help-new.txt",
+        "help-pull.txt",
+        "help-push.txt",
         "help-run.txt",
         "help-tenant.txt",
         "help-token-create.txt",
