@@ -130,6 +130,8 @@ impl ObjectsError {
             NotFound { .. } => "there is no such bucket or object",
             PermissionDenied { .. } | Unauthenticated { .. } => "the store does not take this host's keys for that",
             InvalidPath { .. } => "a key has an empty part, or `.` or `..`",
+            // Listing one is answered with 404, which no error of the crate's own tells.
+            other if fault::chain(other).contains("NoSuchBucket") => "there is no such bucket",
             _ => "the store does not answer as it should",
         };
         format!("{self}: {why}")

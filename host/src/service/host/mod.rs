@@ -33,7 +33,7 @@ pub use devices::{DevicesView, EngineView};
 pub use jobs::MOST_PAGE;
 pub use names::NameError;
 pub use pages::{GalleryItem, GalleryPage, JobsFilter, PictureKind, TablePage, TenantUse};
-pub use places::PlaceRoot;
+pub use places::{BadRoot, PlaceRoot};
 pub use process::FINISH;
 pub use tenants::{Caller, Scope};
 pub use told::{Named, Since, Teller, Told};

@@ -12,12 +12,27 @@ const TENANT: &str = "{tenant}";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlaceRoot(String);
 
-impl FromStr for PlaceRoot {
-    type Err = BadUrl;
+/// Why a place is none that can be allowed.
+#[derive(Debug, thiserror::Error)]
+pub enum BadRoot {
+    /// It is no place.
+    #[error(transparent)]
+    Place(#[from] BadUrl),
+    /// A name in braces that stands for nothing, and would be looked for as it is written.
+    #[error("`{0}` has braces\nhint: `{TENANT}` stands for a tenant's name, and nothing else for anything")]
+    Braces(String),
+}
 
-    fn from_str(text: &str) -> Result<Self, BadUrl> {
+impl FromStr for PlaceRoot {
+    type Err = BadRoot;
+
+    fn from_str(text: &str) -> Result<Self, BadRoot> {
         let root = Self(text.to_owned());
-        root.of("tenant").map(|_| root.clone())
+        root.of("tenant")?;
+        if text.replace(TENANT, "").contains(['{', '}']) {
+            return Err(BadRoot::Braces(text.to_owned()));
+        }
+        Ok(root)
     }
 }
 
@@ -49,5 +64,7 @@ mod tests {
         assert!(!is("b", "s3://bucket/a/in/x") && !is("a", "s3://bucket/a/inner") && !is("a", "s3://bucket/a"));
         assert!(!is("a", "s3://bucket/%7Btenant%7D/in"));
         assert!("bucket/{tenant}".parse::<PlaceRoot>().is_err());
+        let error = "s3://bucket/{tenent}".parse::<PlaceRoot>().unwrap_err().to_string();
+        assert!(error.contains("`{tenant}` stands for"), "{error}");
     }
 }
