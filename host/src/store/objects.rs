@@ -245,9 +245,16 @@ impl Objects {
         names.flush().and_then(|()| empty.flush()).map_err(&write)
     }
 
-    /// Fetches one object into a file; its bytes. None where the store does not have it, or it can be no file.
-    async fn fetch(self, name: Vec<u8>, number: u64, folder: SpoolFolder) -> Result<Option<u64>, ObjectsError> {
-        let Some(name) = std::str::from_utf8(&name).ok().filter(|name| can_be_a_file(name)) else { return Ok(None) };
+    /// Fetches one object into a file; its bytes. None where the store does not have it, or it can be no file here.
+    async fn fetch(
+        self,
+        name: Vec<u8>,
+        is_below_another: bool,
+        number: u64,
+        folder: SpoolFolder,
+    ) -> Result<Option<u64>, ObjectsError> {
+        let name = std::str::from_utf8(&name).ok().filter(|name| can_be_a_file(name) && !is_below_another);
+        let Some(name) = name else { return Ok(None) };
         let Ok(key) = self.key(name) else { return Ok(None) };
         let mut got = self.store.get_opts(&key, GetOptions::default()).await;
         if matches!(got, Err(object_store::Error::NotFound { .. })) && self.root.filename() == Some(name) {
@@ -466,7 +473,9 @@ async fn fetch_all(
         };
         while !is_end && running.len() < AT_ONCE && may(next) {
             match plan.next()? {
-                Some(name) => running.push_back(objects.clone().fetch(name, next, folder.clone())),
+                Some(name) => {
+                    running.push_back(objects.clone().fetch(name, plan.is_below_another(), next, folder.clone()))
+                }
                 None => is_end = true,
             }
             next += u64::from(!is_end);
@@ -488,11 +497,16 @@ async fn fetch_all(
 }
 
 /// The plan's names, one after the other.
-struct Names(BufReader<File>);
+struct Names {
+    names: BufReader<File>,
+    /// The last name, and those before it that it begins with: names are sorted, so these are all there are.
+    beginnings: Vec<Vec<u8>>,
+}
 
 impl Names {
     fn open(folder: &SpoolFolder, from: u64) -> Result<Self, ObjectsError> {
-        let mut names = Self(BufReader::new(File::open(folder.plan()).map_err(file("read the plan"))?));
+        let names = BufReader::new(File::open(folder.plan()).map_err(file("read the plan"))?);
+        let mut names = Self { names, beginnings: Vec::new() };
         for _ in 0..from {
             // A plan that ends before has nothing to fetch.
             if names.next()?.is_none() {
@@ -504,8 +518,21 @@ impl Names {
 
     fn next(&mut self) -> Result<Option<Vec<u8>>, ObjectsError> {
         let mut name = Vec::new();
-        let is_one = next_name(&mut self.0, &mut name).map_err(file("read the plan"))?;
-        Ok(is_one.then_some(name))
+        if !next_name(&mut self.names, &mut name).map_err(file("read the plan"))? {
+            return Ok(None);
+        }
+        while self.beginnings.last().is_some_and(|last| !name.starts_with(last)) {
+            self.beginnings.pop();
+        }
+        self.beginnings.push(name.clone());
+        Ok(Some(name))
+    }
+
+    /// Whether the last name lies below another as if that were a folder. It cannot be a file then, whichever of the two
+    /// comes first.
+    fn is_below_another(&self) -> bool {
+        let Some((name, before)) = self.beginnings.split_last() else { return false };
+        before.iter().any(|folder| name.get(folder.len()) == Some(&b'/'))
     }
 }
 
@@ -706,5 +733,36 @@ impl Objects {
             upload.write(&buffer[..count]);
         }
         upload.finish().await.map(drop).map_err(self.at("write", &name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_below_another_is_known_by_the_plan_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = SpoolFolder::new(place.path().to_owned());
+        folder.make().unwrap();
+        let names = ["a", "a-b", "a.txt", "a/b", "a/b/c", "ab", "b/a", "b/a.b", "c"];
+        std::fs::write(folder.plan(), names.map(|name| format!("{name}\0")).concat()).unwrap();
+        for from in 0..names.len() {
+            let mut plan = Names::open(&folder, from as u64).unwrap();
+            let mut below = Vec::new();
+            while let Some(name) = plan.next().unwrap() {
+                below.extend(plan.is_below_another().then(|| String::from_utf8(name).unwrap()));
+            }
+            let expected: Vec<_> = names[from..].iter().filter(|name| ["a/b", "a/b/c"].contains(name)).collect();
+            assert_eq!(below.iter().collect::<Vec<_>>(), expected.iter().map(|n| **n).collect::<Vec<_>>(), "{from}");
+        }
+    }
+
+    #[test]
+    fn names_that_leave_the_folder_are_no_files() {
+        for name in ["..", "a/../b", "/a", "a//b", "a/", ".", "", "a\0b", &"x".repeat(256)] {
+            assert!(!can_be_a_file(name), "{name:?}");
+        }
+        assert!(can_be_a_file("a b/ü.jpg") && can_be_a_file("...") && can_be_a_file(&"x".repeat(255)));
     }
 }
