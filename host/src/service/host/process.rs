@@ -588,7 +588,7 @@ impl JobProcess {
 }
 
 /// Words of a process, for people.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().take(1024).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::catalog::Placed;
 use super::folders::{Folders, measure};
-use super::process::{Heard, JobInput, JobProcess, JobWork, ProcessEnd, without_folders};
+use super::process::{Heard, JobInput, JobProcess, JobWork, ProcessEnd, plain, without_folders};
 use super::traces::{Below, Traces};
 use super::turns::{Holder, Turns, Waiting};
 use super::{HostError, HostOptions, InputSpec, Named, PlaceRoot, Told, disk};
@@ -636,11 +636,6 @@ fn heard(
             }
         }
     }
-}
-
-/// What a job's process says, for the log.
-fn plain(text: &str) -> String {
-    text.chars().take(1024).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Those who wait, as it is decided whose turn it is.
