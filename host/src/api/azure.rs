@@ -20,8 +20,8 @@ use utoipa_axum::routes;
 
 use super::Shared;
 use super::problem::Problem;
-use super::request::{Asked, JsonBody, Path};
-use super::routes::{Answer, one_header};
+use super::request::{Asked, JsonBody, Path, one_header};
+use super::routes::Answer;
 use crate::service::host::{Caller, InputSpec, JobRequest, JobView, MOST_PAGE, StoreUrl};
 use crate::state::JobStatus;
 

@@ -116,7 +116,7 @@ fn described() -> utoipa::openapi::OpenApi {
 /// Lets callers through whose token is known.
 async fn recognised(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
     // Of two, nobody could tell which one a proxy looked at.
-    let header = routes::one_header(request.headers(), header::AUTHORIZATION.as_str()).unwrap_or_default();
+    let header = request::one_header(request.headers(), header::AUTHORIZATION.as_str()).unwrap_or_default();
     let token = header
         .as_deref()
         .and_then(|header| header.split_once(' '))

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 use futures_util::StreamExt;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
@@ -62,6 +62,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         let body = tokio::time::timeout(PART, read(request.into_body())).await.map_err(|_| Problem::slow())??;
         let Members(body) = serde_json::from_slice(&body).map_err(|error| Problem::wrong(&error))?;
         Ok(Self(body))
+    }
+}
+
+/// What a header says that is there once or not at all: of two, nobody could tell which one counts.
+pub(super) fn one_header(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => match value.to_str() {
+            Ok(text) => Ok(Some(text.to_owned())),
+            Err(_) => Err(Problem::refused(&format!("the header `{name}` is not in ASCII"))),
+        },
+        _ => Err(Problem::refused(&format!("the header `{name}` is there twice"))),
     }
 }
 

@@ -36,7 +36,8 @@ fn body(file: File, bytes: u64) -> Body {
     }))
 }
 
-fn sent(file: File, bytes: u64, kind: &'static str) -> Response {
+/// So many bytes of a file as an answer of this media type.
+pub(crate) fn sent(file: File, bytes: u64, kind: &'static str) -> Response {
     let mut response = body(file, bytes).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -27,6 +27,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use tokio::sync::Semaphore;
 
+pub(crate) use file::sent;
+
 use crate::fault;
 use crate::service::host::{Caller, Host, HostError};
 use crate::state::StateError;
