@@ -14,7 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::support::{http, scorehost, scripts, skip};
+use crate::service::server;
+use crate::support::{Place, demo, http, scorehost, scripts, skip};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.wasm.config.v0+json";
@@ -218,28 +219,31 @@ fn signatures(all: &[Signed<'_>]) -> (Vec<u8>, &'static [u8]) {
     (manifest.to_string().into_bytes(), config)
 }
 
+/// Puts these signatures, and no others, beside the manifest of this digest in a layout whose index was `index`.
+fn put_signatures(store: &Path, index: &str, signed: &str, all: &[Signed<'_>]) {
+    let (manifest, _) = signatures(all);
+    std::fs::write(blob(store, &digest(&manifest)), &manifest).unwrap();
+    for (payload, _) in all {
+        std::fs::write(blob(store, &digest(payload)), payload).unwrap();
+    }
+    let mut index: Value = serde_json::from_str(index).unwrap();
+    let name = format!("{}.sig", signed.replace(':', "-"));
+    index["manifests"].as_array_mut().unwrap().push(json!({
+        "mediaType": MANIFEST,
+        "digest": digest(&manifest),
+        "size": manifest.len(),
+        "annotations": {"org.opencontainers.image.ref.name": name},
+    }));
+    std::fs::write(store.join("index.json"), index.to_string()).unwrap();
+}
+
 #[test]
 fn where_a_signature_is_required_only_what_the_key_signed_is_pulled() {
     let (Some((folder, _, pinned)), Some(keys)) = (pushed(), Keys::new()) else { return };
     let store = folder.path().join("store");
     let (tag, signed_digest) = pinned.rsplit_once('@').unwrap();
     let index = std::fs::read_to_string(store.join("index.json")).unwrap();
-    let sign = |all: &[Signed<'_>]| {
-        let (manifest, _) = signatures(all);
-        std::fs::write(blob(&store, &digest(&manifest)), &manifest).unwrap();
-        for (payload, _) in all {
-            std::fs::write(blob(&store, &digest(payload)), payload).unwrap();
-        }
-        let mut index: Value = serde_json::from_str(&index).unwrap();
-        let name = format!("{}.sig", signed_digest.replace(':', "-"));
-        index["manifests"].as_array_mut().unwrap().push(json!({
-            "mediaType": MANIFEST,
-            "digest": digest(&manifest),
-            "size": manifest.len(),
-            "annotations": {"org.opencontainers.image.ref.name": name},
-        }));
-        std::fs::write(store.join("index.json"), index.to_string()).unwrap();
-    };
+    let sign = |all: &[Signed<'_>]| put_signatures(&store, &index, signed_digest, all);
     let pull = || {
         let mut pull = command(&["pull", "--overwrite", tag, "--require-signature"]);
         pull.arg(keys.0.path().join("ours.pub")).arg("-o").arg(folder.path().join("out.wasm"));
@@ -278,6 +282,153 @@ fn where_a_signature_is_required_only_what_the_key_signed_is_pulled() {
     assert!(refused(&mut by_environment).contains("by another key"));
     by_environment.env("SCOREHOST_REQUIRE_SIGNATURE", keys.0.path().join("ours"));
     assert!(refused(&mut by_environment).contains("is no public key"));
+}
+
+/// Writes a deployment of the demo's model whose script is this artifact, beside the layout `store`.
+fn deployment(folder: &Path, artifact: &str) -> PathBuf {
+    let model = demo("model").join("resnet14v2-shapes.onnx");
+    let text = format!(
+        "name: shapes\ncode_configuration:\n  code: {artifact}\n  scoring_script: by/file.wasm\nmodel: {}\nsettings:\n  device: cpu\n",
+        model.display()
+    );
+    let file = folder.join("deployment.yml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+/// Scores the demo's pictures with it.
+fn run(file: &Path, cache: &Path, output: &Path) -> Command {
+    let mut run = command(&["run", "--quiet", "-f"]);
+    run.arg(file).arg("-i").arg(demo("pictures")).arg("-o").arg(output).env("SCOREHOST_CACHE", cache);
+    run
+}
+
+#[test]
+fn a_deployment_may_name_a_script_where_artifacts_lie() {
+    let Some((folder, script, pinned)) = pushed() else { return };
+    let at = |name: &str| folder.path().join(name);
+    let (_, digest) = pinned.rsplit_once('@').unwrap();
+    let plain = {
+        let file = deployment(folder.path(), "scripts");
+        std::fs::create_dir_all(at("scripts/by")).unwrap();
+        std::fs::copy(&script, at("scripts/by/file.wasm")).unwrap();
+        done(&mut run(&file, &at("cache"), &at("plain")));
+        std::fs::read(at("plain/predictions.csv")).unwrap()
+    };
+    // A layout folder is looked for from the deployment's; by tag, by digest, and what was fetched not again.
+    for (i, artifact) in ["oci:store:v1", &format!("oci:store@{digest}"), "oci:store:v1"].into_iter().enumerate() {
+        let file = deployment(folder.path(), artifact);
+        done(command(&["check"]).arg(&file).env("SCOREHOST_CACHE", at("cache")));
+        let output = at(&format!("{i}"));
+        done(&mut run(&file, &at("cache"), &output));
+        assert_eq!(std::fs::read(output.join("predictions.csv")).unwrap(), plain);
+        let manifest: Value = serde_json::from_slice(&std::fs::read(blob(&at("store"), digest)).unwrap()).unwrap();
+        let layer = blob(&at("store"), manifest["layers"][0]["digest"].as_str().unwrap());
+        if i == 0 {
+            std::fs::remove_file(layer).unwrap();
+        }
+    }
+    // What lies in the cache is believed as little: changed there, it is fetched, and is not there any more.
+    let cached = at("cache/scripts").read_dir().unwrap().next().unwrap().unwrap().path().join("by/file.wasm");
+    std::fs::write(cached, "changed").unwrap();
+    let file = deployment(folder.path(), "oci:store:v1");
+    assert!(refused(&mut run(&file, &at("cache"), &at("changed"))).contains("there is no"));
+    for (artifact, reason) in [
+        ("oci:store:v2", "there is no"),
+        ("oci:nowhere:v1", "no OCI image layout"),
+        ("oci://store", "it names no registry"),
+        ("oci:store@sha256:1", "a digest is"),
+    ] {
+        let said = refused(&mut run(&deployment(folder.path(), artifact), &at("cache"), &at("not")));
+        assert!(said.contains(reason) && said.contains("hint: "), "{artifact}: {said}");
+        assert!(!at("not").exists());
+    }
+    // For a stranger's YAML nothing is fetched.
+    let mut within = run(&deployment(folder.path(), "oci:store:v1"), &at("other"), &at("not"));
+    let said = refused(within.arg("--within").arg(folder.path()).arg("--within").arg(demo("model")));
+    assert!(said.contains("nothing is fetched for a deployment that was sent here"), "{said}");
+    assert!(!at("other/scripts").exists() && !at("not").exists());
+}
+
+#[test]
+fn a_host_that_asks_for_signatures_takes_no_other_script() {
+    let (Some((folder, script, pinned)), Some(keys)) = (pushed(), Keys::new()) else { return };
+    let at = |name: &str| folder.path().join(name);
+    let store = at("store");
+    let (_, signed) = pinned.rsplit_once('@').unwrap();
+    let index = std::fs::read_to_string(store.join("index.json")).unwrap();
+    let place = Place::new();
+    let key = keys.0.path().join("ours.pub").display().to_string();
+    let server = server(&place, &["--require-signature", &key]);
+    server.done("POST", "/v1/endpoints", Some(&json!({"name": "shapes"})));
+    let create = |artifact: &str| {
+        let file = deployment(folder.path(), artifact);
+        let mut create = command(&["deployment", "create", "-e", "shapes", "-o", "json", "-f"]);
+        create.arg(file).env("SCOREHOST_URL", &server.url).env("SCOREHOST_TOKEN", &server.token);
+        create.env("SCOREHOST_CACHE", at("cache"));
+        create
+    };
+    std::fs::create_dir_all(at("scripts/by")).unwrap();
+    std::fs::copy(&script, at("scripts/by/file.wasm")).unwrap();
+    for artifact in ["scripts", "oci:store:v1"] {
+        let said = refused(&mut create(artifact));
+        assert!(said.contains("takes signed scripts only") && said.contains("hint: "), "{said}");
+    }
+    let right = payload(signed);
+    let (ours, theirs) = (keys.sign("ours", &right), keys.sign("theirs", &right));
+    put_signatures(&store, &index, signed, &[(&right, &theirs)]);
+    assert!(refused(&mut create("oci:store:v1")).contains("by another key"));
+    put_signatures(&store, &index, signed, &[(&right, &theirs), (&right, &ours)]);
+    let made: Value = serde_json::from_str(&done(&mut create("oci:store:v1"))).unwrap();
+    assert_eq!((&made["name"], &made["version"]), (&json!("shapes"), &json!(1)), "{made}");
+    server.done("PATCH", "/v1/endpoints/shapes", Some(&json!({"defaults": {"deployment_name": "shapes"}})));
+    let job = server.submit(&json!({"upload": server.upload_folder(&demo("pictures"))}));
+    assert_eq!(server.ended(&job)["status"], "Completed");
+
+    // The right signature beside another script.
+    let parts = |script: &[u8]| {
+        let mut parts = vec![
+            ("deployment.yml".to_owned(), std::fs::read(at("deployment.yml")).unwrap()),
+            ("code/by/file.wasm".to_owned(), script.to_vec()),
+        ];
+        let voucher = store.clone();
+        for file in ["index.json", "oci-layout"] {
+            parts.push((format!("voucher/{file}"), std::fs::read(voucher.join(file)).unwrap()));
+        }
+        for blob in voucher.join("blobs/sha256").read_dir().unwrap().map(|blob| blob.unwrap().path()) {
+            let name = blob.file_name().unwrap().to_str().unwrap().to_owned();
+            parts.push((format!("voucher/blobs/sha256/{name}"), std::fs::read(blob).unwrap()));
+        }
+        parts
+    };
+    let post = |script: &[u8], index: &str| {
+        let mut parts = parts(script);
+        let text = String::from_utf8(parts[0].1.clone()).unwrap();
+        let model = std::fs::read(demo("model").join("resnet14v2-shapes.onnx")).unwrap();
+        let yaml = text.lines().map(|line| if line.starts_with("model:") { "model: model" } else { line });
+        parts[0].1 = yaml.collect::<Vec<_>>().join("\n").into_bytes();
+        parts.push(("model/m.onnx".to_owned(), model));
+        for (_, bytes) in parts.iter_mut().filter(|(name, _)| name == "voucher/index.json") {
+            *bytes = index.replace("\"v1\"", "\"script\"").into_bytes();
+        }
+        let parts: Vec<_> = parts.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+        let upload = server.upload(&parts);
+        server.ask("POST", "/v1/endpoints/shapes/deployments", Some(&json!({ "upload": upload })))
+    };
+    let index = std::fs::read_to_string(store.join("index.json")).unwrap();
+    let component = std::fs::read(&script).unwrap();
+    let (status, made) = post(&component, &index);
+    assert_eq!(status, 201, "what is sent here is what the command sends: {made}");
+    let other = std::fs::read(script.with_file_name("score-by-batch.wasm")).unwrap();
+    let (status, problem) = post(&other, &index);
+    assert_eq!(status, 400, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("is for the script `sha256:"), "{problem}");
+    for index in ["{}", "", &index.replace("sha256:", "sha256:../")] {
+        let (status, problem) = post(&component, index);
+        assert_eq!(status, 400, "{problem}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("takes signed scripts only") && !detail.contains("/tenants/"), "{detail}");
+    }
 }
 
 /// Debian's `docker-registry`, gone when dropped.

@@ -166,6 +166,7 @@ fn outside_crates_live_in_one_module_each() {
         ("rustls", "tls"),
         ("tokio_rustls", "tls"),
         ("landlock", "confine/"),
+        ("rustix", "child"),
         ("seccompiler", "confine/"),
         ("axum", "api/ page/"),
         ("utoipa_axum", "api/"),

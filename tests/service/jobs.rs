@@ -120,6 +120,46 @@ fn a_job_is_canceled_and_resumed_without_losing_or_repeating_a_row() {
     assert_eq!(rows.iter().filter(|&&byte| byte == b'\n').count(), 1600);
 }
 
+/// The processes that score a job now.
+#[cfg(target_os = "linux")]
+fn processes(job: &str) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let is_of = |entry: &std::fs::DirEntry| {
+        let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words);
+        words.contains("--follow") && words.contains(job)
+    };
+    entries.filter(is_of).filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn jobs_give_way_to_callers() {
+    if scripts().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let server = server(&place, &["--jobs", "1"]);
+    server.deploy("score-by-file", "  mini_batch_size: 1\n");
+    let name = server.submit(&json!({ "upload": many_pictures(&server, 40) }));
+    let began = Instant::now();
+    // Of a thread that scores, once there is one: the 19th word, of which the name in brackets is the second.
+    let nice = |process: u32| -> Option<i32> {
+        let thread = std::fs::read_dir(format!("/proc/{process}/task")).ok()?.filter_map(Result::ok).nth(1)?;
+        let words = std::fs::read_to_string(thread.path().join("stat")).ok()?;
+        words.rsplit(')').next()?.split_whitespace().nth(16)?.parse().ok()
+    };
+    let found = loop {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        if let Some(found) = processes(&name).into_iter().find_map(nice) {
+            break found;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    assert_eq!((found, nice(std::process::id())), (10, Some(0)));
+    assert_eq!(server.ended(&name)["status"], "Completed");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_job_whose_process_is_killed_goes_on_and_gives_up_the_third_time() {
@@ -135,15 +175,8 @@ fn a_job_whose_process_is_killed_goes_on_and_gives_up_the_third_time() {
     let began = Instant::now();
     while server.job(&name)["ended"].is_null() {
         assert!(began.elapsed() < Duration::from_secs(60));
-        for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
-            let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let words = String::from_utf8_lossy(&words);
-            let process: Option<u32> = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            if let Some(process) = process
-                && words.contains("--follow")
-                && words.contains(&name)
-                && killed.insert(process)
-            {
+        for process in processes(&name) {
+            if killed.insert(process) {
                 std::process::Command::new("kill").args(["-9", &process.to_string()]).status().unwrap();
             }
         }

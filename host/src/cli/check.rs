@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
+use scorehost::child;
 use scorehost::infer::{Port, element_name, shape_text};
 use scorehost::service::{self, DeploymentFacts, ModelFacts, ScriptFacts, Source};
 
 use super::follow;
+use super::registry::AskingArgs;
 use super::run::key_value;
 use super::{COMPLETED, NamedArgs, compiler, model_trial, say};
 
@@ -18,6 +20,8 @@ pub(crate) struct CheckArgs {
     /// Replace a setting: --set settings.mini_batch_size=5
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
+    #[command(flatten)]
+    asking: AskingArgs,
     /// For strangers' YAML: the script and the model have to lie in these folders
     #[arg(long, hide = true, value_name = "FOLDER")]
     within: Vec<PathBuf>,
@@ -33,12 +37,14 @@ pub(crate) struct CheckArgs {
 
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     if args.follow {
+        child::give_way();
         follow::end_with_stdin()?;
     }
     let is_deployment =
         args.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("yml") || e.eq_ignore_ascii_case("yaml"));
     if is_deployment {
-        let source = Source { file: args.path.clone(), set: args.set.clone(), within: args.within.clone() };
+        let (set, within) = (args.set.clone(), args.within.clone());
+        let source = Source { file: args.path.clone(), set, within, asking: args.asking.asking()? };
         let facts = service::check_deployment(&source, &args.named.named(), &compiler()?, &model_trial()?)?;
         if args.json {
             say!("{}", serde_json::to_string_pretty(&facts).context("the facts are not JSON")?);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use scorehost::registry::{PublicKey, Reference};
-use scorehost::service::{self, PullRequest, ServiceError};
+use scorehost::service::{self, Asking, PullRequest, ServiceError};
 
 use super::{COMPLETED, compiler, note, say};
 
@@ -33,12 +33,28 @@ pub(crate) struct PullArgs {
     /// Replace the file
     #[arg(long)]
     overwrite: bool,
-    /// Refuse a script without a signature by this key: PEM, ECDSA P-256, as `cosign sign --key` signs
+    #[command(flatten)]
+    asking: AskingArgs,
+}
+
+/// How scripts are fetched, wherever that is done.
+#[derive(Args)]
+pub(crate) struct AskingArgs {
+    /// Refuse a script that is fetched without a signature by this key: PEM, ECDSA P-256, as `cosign sign --key` signs
     #[arg(long, value_name = "PUBLIC-KEY", env = "SCOREHOST_REQUIRE_SIGNATURE")]
     require_signature: Option<PathBuf>,
     /// Ask a registry on this machine by http
     #[arg(long)]
     plain_http: bool,
+}
+
+impl AskingArgs {
+    pub(crate) fn asking(&self) -> Result<Asking, ServiceError> {
+        Ok(Asking {
+            key: self.require_signature.as_deref().map(PublicKey::read).transpose()?,
+            is_plain: self.plain_http,
+        })
+    }
 }
 
 pub(crate) fn push(args: &PushArgs) -> anyhow::Result<u8> {
@@ -56,13 +72,11 @@ pub(crate) fn push(args: &PushArgs) -> anyhow::Result<u8> {
 }
 
 pub(crate) fn pull(args: &PullArgs) -> anyhow::Result<u8> {
-    let key = args.require_signature.as_deref().map(PublicKey::read).transpose().map_err(ServiceError::from)?;
     let request = PullRequest {
         reference: reference(&args.reference)?,
         file: args.output.clone(),
         overwrite: args.overwrite,
-        key,
-        is_plain: args.plain_http,
+        asking: args.asking.asking()?,
     };
     let pulled = service::pull_script(&request, &compiler()?)?;
     note!("pulled {} ({} bytes, {})", args.output.display(), pulled.bytes, pulled.script);

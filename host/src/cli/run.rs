@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context;
 use clap::Args;
+use scorehost::child;
 use scorehost::job::record::{Record, State};
 use scorehost::job::{Control, End};
 use scorehost::output::Existing;
@@ -17,6 +18,7 @@ use super::follow;
 use super::gallery;
 use super::objects;
 use super::progress::Watcher;
+use super::registry::AskingArgs;
 use super::{
     COMPLETED, ConfineName, DeviceName, FAILED, INTERRUPTED, NamedArgs, WrongUse, compiler, model_trial, note, say,
 };
@@ -61,6 +63,8 @@ pub(crate) struct RunArgs {
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    asking: AskingArgs,
     /// For a host that runs this job: begins or resumes it once this file's lock is had, tells progress as lines of JSON
     /// on stdout, and stops when stdin ends
     #[arg(long, hide = true, value_name = "LOCK", conflicts_with_all = ["json", "overwrite", "resume"])]
@@ -89,6 +93,9 @@ pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
+    if args.follow.is_some() {
+        child::give_way();
+    }
     if args.output.to_str().is_some_and(StoreUrl::is_meant) {
         let text = format!("an output is made in a folder of this machine, not at `{}`", args.output.display());
         return Err(WrongUse { text, hint: "-o FOLDER, and then `scorehost publish FOLDER PLACE`" }.into());
@@ -102,7 +109,12 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
         return Err(WrongUse { text, hint: "leave out --report" }.into());
     }
     let request = RunRequest {
-        source: Source { file: args.deployment.clone(), set: args.set.clone(), within: args.within.clone() },
+        source: Source {
+            file: args.deployment.clone(),
+            set: args.set.clone(),
+            within: args.within.clone(),
+            asking: args.asking.asking()?,
+        },
         name: args.name.clone(),
         input,
         output: args.output.clone(),

@@ -10,6 +10,8 @@ use clap::{Args, ValueEnum};
 use scorehost::api::{Listening, Server};
 use scorehost::child;
 use scorehost::observe::{self, Level, LogFormat, Tracer};
+use scorehost::registry::PublicKey;
+use scorehost::service::ServiceError;
 use scorehost::service::host::{Host, HostOptions, PlaceRoot};
 use scorehost::store::StoreUrl;
 use scorehost::tls::{self, Identity};
@@ -52,6 +54,9 @@ pub(crate) struct ServeArgs {
     /// A place in an object store that callers may have outputs published to; may be given several times
     #[arg(long = "allow-output", value_name = "PLACE")]
     allowed_outputs: Vec<PlaceRoot>,
+    /// Take no deployment whose script is not signed by this key: PEM, ECDSA P-256, as `cosign sign --key` signs
+    #[arg(long, value_name = "PUBLIC-KEY", env = "SCOREHOST_REQUIRE_SIGNATURE")]
+    require_signature: Option<PathBuf>,
     /// Jobs that run at once
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     jobs: u16,
@@ -106,6 +111,7 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
         allowed_inputs: folders.into_iter().map(allowed).collect::<Result<_, _>>()?,
         allowed_places: places.into_iter().filter_map(place).collect::<Result<_, _>>()?,
         allowed_outputs: args.allowed_outputs.clone(),
+        signed_by: args.require_signature.as_deref().map(PublicKey::read).transpose().map_err(ServiceError::from)?,
         most_jobs: args.jobs.into(),
         keep_jobs: args.keep_jobs,
         keep_uploads: args.keep_uploads,

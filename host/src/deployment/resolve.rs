@@ -11,7 +11,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use super::keys::{self, Kind};
 use super::mlflow::{self, Mlflow};
 use super::settings::{Limits, OutputFormat, Settings};
-use super::spec::{Spec, Written};
+use super::spec::{CODE, Spec, Written};
 use super::value::{self, Value};
 use super::yaml::{Node, Scalar, Value as Yaml};
 use super::{Place, SpecError};
@@ -179,14 +179,30 @@ impl Spec {
     /// Where the script is to be, whether it is there or not; none if the deployment names none.
     ///
     /// # Errors
-    /// If a folder is named without a script, or a script that is no `.wasm` file below it.
+    /// If a folder is named without a script, a script that is no `.wasm` file below it, or an artifact in the folder's
+    /// stead.
     pub fn script_path(&self) -> Result<Option<PathBuf>, SpecError> {
-        const CODE: &str = "code_configuration.code";
-        let code = self.text(CODE);
+        let (Some(name), Some(Written { place, .. })) = (self.script_name()?, self.written.get(SCRIPT)) else {
+            return Ok(None);
+        };
+        if let Some(artifact) = self.artifact() {
+            let place = self.written.get(CODE).map_or(place, |written| &written.place).clone();
+            let reason = "and nothing is fetched for a deployment that was sent here";
+            let cure = "send the script below `code`, as `scorehost deployment create` does";
+            return Err(SpecError::Refused { place, key: CODE, value: artifact.to_owned(), reason, cure });
+        }
+        Ok(Some(self.folder().join(self.text(CODE).unwrap_or_default()).join(name)))
+    }
+
+    /// The script's path below the folder `code`; none if the deployment names none.
+    ///
+    /// # Errors
+    /// If a folder is named without a script, or a script that is no `.wasm` file below it.
+    pub fn script_name(&self) -> Result<Option<PathBuf>, SpecError> {
         let (Some(script), Some(Written { place, .. })) = (self.text(SCRIPT), self.written.get(SCRIPT)) else {
             let cure = "name the `.wasm` file below `code`, or remove `code_configuration`";
             let missing = SpecError::Missing { path: self.path.clone(), key: SCRIPT, cure };
-            return if code.is_some() { Err(missing) } else { Ok(None) };
+            return if self.text(CODE).is_some() { Err(missing) } else { Ok(None) };
         };
         let refuse = |reason, cure| {
             let value = script.clone();
@@ -199,7 +215,7 @@ impl Spec {
         if relative.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("wasm")) {
             return refuse("and scripts are WebAssembly components", "build it to a `.wasm` file and name that");
         }
-        Ok(Some(self.folder().join(code.unwrap_or_default()).join(relative)))
+        Ok(Some(relative.to_owned()))
     }
 
     fn not_used(&self) -> Vec<String> {

@@ -8,6 +8,11 @@ use super::value::{self, Misfit, ModelReference, Value};
 use super::yaml::{self, Entry, Node, Scalar, Value as Yaml};
 use super::{Place, SpecError};
 
+/// The key that says where the script lies,
+pub(super) const CODE: &str = "code_configuration.code";
+/// and what its value begins with where that is no folder.
+const ARTIFACT: &str = "oci:";
+
 /// What was written for a deployment: each key known, each value of its type and in range.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -102,8 +107,17 @@ impl Spec {
         }
     }
 
+    /// The artifact that `code_configuration.code` names, if it names one and no folder: `oci://REGISTRY/REPOSITORY:TAG`
+    /// or `oci:FOLDER:TAG`. Whoever fetches scripts answers with `set("code_configuration.code", folder)`.
+    pub fn artifact(&self) -> Option<&str> {
+        match &self.written.get(CODE)?.value {
+            Value::Text(text) if text.starts_with(ARTIFACT) => Some(text),
+            _ => None,
+        }
+    }
+
     /// The folder that written paths start from.
-    pub(super) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new(""))
     }
 

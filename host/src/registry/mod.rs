@@ -17,7 +17,7 @@ mod transfer;
 pub use artifact::{Artifact, Interfaces};
 pub use reference::Reference;
 pub use signature::PublicKey;
-pub use transfer::{Offer, look, push};
+pub use transfer::{Offer, look, push, vouched};
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -80,7 +80,7 @@ pub enum RegistryError {
         reason: String,
     },
     /// There is no such artifact or blob.
-    #[error("there is no `{0}`")]
+    #[error("there is no `{0}`\nhint: look at its name, its tag and its digest; `scorehost push` puts a script there")]
     NotFound(String),
     /// The registry cannot be asked, or breaks off.
     #[error("`{registry}` cannot be asked")]

@@ -1,19 +1,22 @@
 //! A reference as it is typed → where the artifact lies, and which it is. Nothing is asked or opened.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::RegistryError;
 
-/// What a reference begins with that names a layout folder.
+/// What a reference begins with that names a layout folder,
 const LAYOUT: &str = "oci:";
+/// and what it may begin with that names a registry: where a path might stand, it has to.
+const REGISTRY: &str = "oci://";
 /// What is meant where neither tag nor digest is written.
 const LATEST: &str = "latest";
 /// Longer than any registry takes.
 const MOST_BYTES: usize = 4096;
 
-/// An artifact: `oci:FOLDER[:TAG][@sha256:…]`, or `REGISTRY/REPOSITORY[:TAG][@sha256:…]`.
+/// An artifact: `oci:FOLDER[:TAG][@sha256:…]`, or `REGISTRY/REPOSITORY[:TAG][@sha256:…]`, with or without `oci://` before
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     pub(super) place: Place,
@@ -32,6 +35,20 @@ impl Reference {
     /// What a store is asked for.
     pub(super) fn wanted(&self) -> &str {
         self.digest.as_deref().unwrap_or(&self.tag)
+    }
+
+    /// The reference as it stands in a file of this folder: a layout folder is looked for from there.
+    #[must_use]
+    pub fn seen_from(self, folder: &Path) -> Self {
+        match self.place {
+            Place::Layout(layout) => Self { place: Place::Layout(folder.join(layout)), ..self },
+            Place::Repository { .. } => self,
+        }
+    }
+
+    /// What lies in a layout folder under this tag.
+    pub(super) fn in_layout(folder: &Path, tag: &str) -> Self {
+        Self { place: Place::Layout(folder.to_owned()), tag: tag.to_owned(), digest: None }
     }
 
     /// The reference with this digest in place of its own.
@@ -58,6 +75,7 @@ impl FromStr for Reference {
         if text.len() > MOST_BYTES {
             return Err(RegistryError::Reference { text: "…".to_owned(), reason: "it is too long" });
         }
+        let text = text.strip_prefix(REGISTRY).unwrap_or(text);
         let (rest, digest) = match text.rsplit_once('@') {
             Some((rest, digest)) if is_digest(digest) => (rest, Some(digest.to_owned())),
             // A folder's name may have it.

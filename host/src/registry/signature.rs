@@ -76,10 +76,36 @@ struct Image {
     digest: String,
 }
 
+/// The signatures of a manifest, by whomever.
+pub(super) struct Signatures {
+    /// Where their own manifest lies.
+    pub(super) tag: String,
+    pub(super) manifest: Vec<u8>,
+    /// What is signed, by its digest.
+    pub(super) payloads: Vec<(String, Vec<u8>)>,
+}
+
+/// Where the signatures of a manifest lie.
+fn tag_of(digest: &str) -> String {
+    format!("{}.sig", digest.replace(':', "-"))
+}
+
+/// Every signature of this manifest, unlooked at; none if there are none.
+pub(super) fn find(store: &dyn Store, digest: &str) -> Result<Option<Signatures>, RegistryError> {
+    let tag = tag_of(digest);
+    let Some(bytes) = store.manifest(&tag)? else { return Ok(None) };
+    let manifest = artifact::manifest(&tag, &bytes)?;
+    let signed = manifest.layers.iter().filter(|layer| layer.media_type == PAYLOAD).take(MOST_SIGNATURES);
+    let payload =
+        |layer: &Descriptor| Ok((layer.digest.clone(), blob(store, layer, "a signature's payload", MOST_PAYLOAD)?));
+    let payloads = signed.map(payload).collect::<Result<_, RegistryError>>()?;
+    Ok(Some(Signatures { tag, manifest: bytes, payloads }))
+}
+
 /// Finds a signature of this manifest by this key.
 pub(super) fn check(store: &dyn Store, digest: &str, key: &PublicKey) -> Result<(), RegistryError> {
     let unsigned = |reason: String| RegistryError::Unsigned { digest: digest.to_owned(), reason };
-    let tag = format!("{}.sig", digest.replace(':', "-"));
+    let tag = tag_of(digest);
     let Some(bytes) = store.manifest(&tag)? else {
         return Err(unsigned(format!("there is no `{tag}` beside it")));
     };

@@ -1,6 +1,7 @@
 //! Pushing and pulling, wherever to and from: in which order things are asked for, and how much is taken of them.
 
 use std::io::{Read, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
@@ -42,10 +43,15 @@ pub fn push(reference: &Reference, artifact: &Artifact<'_>, is_plain: bool) -> R
     Ok(reference.pinned(&digest))
 }
 
+/// The tag that names a manifest in the folder of [`Offer::vouch`].
+const VOUCHED: &str = "script";
+
 /// A script that is there, before its component is fetched.
 pub struct Offer {
     store: Box<dyn Store>,
     layer: Descriptor,
+    /// The manifest, and the config that it names.
+    documents: [(String, Vec<u8>); 2],
     /// Its reference, with the digest that a tag named.
     pub reference: Reference,
     /// What its config says that it exports and imports, which its component may not keep to.
@@ -75,13 +81,47 @@ pub fn look(reference: &Reference, key: Option<&PublicKey>, most: u64, is_plain:
     let layer = artifact::layer(&digest, &manifest, most)?;
     let config = blob(&*store, &manifest.config, "its config", manifest.config.size)?;
     let interfaces = artifact::interfaces(&digest, &layer, &config)?;
-    Ok(Offer { store, layer, reference: reference.pinned(&digest), interfaces })
+    let documents = [(digest.clone(), bytes), (manifest.config.digest, config)];
+    Ok(Offer { store, layer, documents, reference: reference.pinned(&digest), interfaces })
+}
+
+/// Looks for a signature by this key in what [`Offer::vouch`] wrote; what comes out is the digest of the component that it
+/// vouches for.
+///
+/// # Errors
+/// If there is none, or the folder is not what `vouch` writes: it may be a stranger's.
+pub fn vouched(folder: &Path, key: &PublicKey, most: u64) -> Result<String, RegistryError> {
+    let offer = look(&Reference::in_layout(folder, VOUCHED), Some(key), most, false)?;
+    Ok(offer.layer.digest)
 }
 
 impl Offer {
     /// The component's size in bytes.
     pub fn size(&self) -> u64 {
         self.layer.size
+    }
+
+    /// The component's digest.
+    pub fn digest(&self) -> &str {
+        &self.layer.digest
+    }
+
+    /// Writes what vouches for the component, without it, to a new layout folder: its manifest, its config, and the
+    /// signatures that lie beside it. False if there are none, and then nothing is written.
+    ///
+    /// # Errors
+    /// If the signatures do not come or are too many, or the folder cannot be made.
+    pub fn vouch(&self, folder: &Path) -> Result<bool, RegistryError> {
+        let [(digest, manifest), (config_digest, config)] = &self.documents;
+        let Some(signatures) = signature::find(&*self.store, digest)? else { return Ok(false) };
+        let layout = Layout::make(folder)?;
+        layout.put_blob(config_digest, config)?;
+        layout.put_manifest(VOUCHED, digest, manifest)?;
+        for (digest, payload) in &signatures.payloads {
+            layout.put_blob(digest, payload)?;
+        }
+        layout.put_manifest(&signatures.tag, &artifact::digest_of(&signatures.manifest), &signatures.manifest)?;
+        Ok(true)
     }
 
     /// Fetches the component. What was written is to be thrown away if this fails.

@@ -15,7 +15,7 @@ mod run;
 
 pub use check::{DeploymentFacts, ModelFacts, ScriptFacts, check_deployment, check_script};
 pub use project::{Plan as BuildPlan, build_project, new_project, plan_build};
-pub use registry::{PullRequest, Pulled, pull_script, push_script};
+pub use registry::{Asking, PullRequest, Pulled, check_signature, fetch_script, pull_script, push_script};
 pub use run::{Event, Input, Outcome, RunRequest, Source, run};
 
 use std::path::PathBuf;
@@ -53,6 +53,17 @@ pub enum ServiceError {
     /// A script is not pushed or pulled.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// What is fetched has no place to lie.
+    #[error("there is no cache folder for scripts that are fetched")]
+    NoCache,
+    /// A signature vouches for another script.
+    #[error("the signature that came with it is for the script `{signed}`, and this one is `{found}`")]
+    SignatureOfAnother {
+        /// What is signed.
+        signed: String,
+        /// What was sent.
+        found: String,
+    },
     /// A file is not written over.
     #[error("`{}` exists", .0.display())]
     Exists(PathBuf),
@@ -147,6 +158,8 @@ impl ServiceError {
             ServiceError::Digest { .. }
             | ServiceError::EmptyInput(_)
             | ServiceError::Exists(_)
+            | ServiceError::NoCache
+            | ServiceError::SignatureOfAnother { .. }
             | ServiceError::SameFolder(_)
             | ServiceError::Outside
             | ServiceError::Changed { .. }
@@ -170,6 +183,7 @@ impl ServiceError {
             ),
             ServiceError::BuiltIn(e) => e.hint().map(str::to_owned),
             ServiceError::EmptyInput(_) => Some("hidden files and links out of the folder are not taken".into()),
+            ServiceError::NoCache => Some("SCOREHOST_CACHE names one that only this user may enter".into()),
             ServiceError::Exists(_) => Some("--overwrite replaces it".into()),
             ServiceError::SameFolder(_) => {
                 Some("name another folder for the output; it may lie inside the input".into())

@@ -1,12 +1,29 @@
 //! `push` and `pull`: scripts from and to where artifacts lie. What is pushed and what is pulled is a scoring script that
 //! this host would run, checked as `check` does.
 
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use super::ServiceError;
-use crate::registry::{self, Artifact, Interfaces, PublicKey, Reference};
+use crate::cache::{Private, hex};
+use crate::deployment::Spec;
+use crate::registry::{self, Artifact, Interfaces, Offer, PublicKey, Reference};
 use crate::script::{self, CompileCache, Compiler, Engine, Script, ScriptError};
+
+/// The folder of the user's cache for scripts that were fetched, each in a folder named by its digest.
+const SCRIPTS: &str = "scripts";
+
+/// How places are asked for scripts.
+#[derive(Clone, Debug, Default)]
+pub struct Asking {
+    /// The key that has to vouch for them.
+    pub key: Option<PublicKey>,
+    /// Whether a registry on this machine is asked by HTTP.
+    pub is_plain: bool,
+}
 
 /// What is pulled, and to where.
 #[derive(Clone, Debug)]
@@ -17,10 +34,8 @@ pub struct PullRequest {
     pub file: PathBuf,
     /// Whether a file that is there is replaced.
     pub overwrite: bool,
-    /// The key that has to vouch for it.
-    pub key: Option<PublicKey>,
-    /// Whether a registry on this machine is asked by HTTP.
-    pub is_plain: bool,
+    /// How it is asked for.
+    pub asking: Asking,
 }
 
 /// A script that was pulled.
@@ -62,14 +77,59 @@ pub fn pull_script(request: &PullRequest, compiler: &Compiler) -> Result<Pulled,
     if !request.overwrite && request.file.exists() {
         return Err(ServiceError::Exists(request.file.clone()));
     }
-    let offer = registry::look(&request.reference, request.key.as_ref(), script::MAX_SCRIPT_BYTES, request.is_plain)?;
+    let offer = look(&request.reference, &request.asking)?;
     let refused = |source| ServiceError::Script { path: offer.reference.to_string().into(), source };
-    script::check_names(&offer.interfaces.exports, &offer.interfaces.imports).map_err(refused)?;
     let mut component = Vec::new();
     offer.fetch(&mut component)?;
     let script = checked(&component, compiler, refused)?;
     write(&request.file, request.overwrite, &component)?;
     Ok(Pulled { reference: offer.reference.clone(), script: script.digest().to_owned(), bytes: offer.size() })
+}
+
+/// A script in a registry or a layout folder, if it is one by what its config says.
+fn look(reference: &Reference, asking: &Asking) -> Result<Offer, ServiceError> {
+    let offer = registry::look(reference, asking.key.as_ref(), script::MAX_SCRIPT_BYTES, asking.is_plain)?;
+    let refused = |source| ServiceError::Script { path: offer.reference.to_string().into(), source };
+    script::check_names(&offer.interfaces.exports, &offer.interfaces.imports).map_err(refused)?;
+    Ok(offer)
+}
+
+/// Where a deployment's `code` names an artifact: fetches it, unless it was before, and lets `code` be the folder of the
+/// user's cache where it lies. It is compiled and checked by whoever opens it. None where `code` names no artifact.
+///
+/// # Errors
+/// If it is not there, is not what its digest says, is not signed, is no script of this host's by its config, or there is
+/// no cache.
+pub fn fetch_script(spec: &mut Spec, asking: &Asking) -> Result<Option<Offer>, ServiceError> {
+    let (Some(artifact), Some(name)) = (spec.artifact(), spec.script_name()?) else { return Ok(None) };
+    let reference = artifact.parse::<Reference>()?.seen_from(spec.folder());
+    let offer = look(&reference, asking)?;
+    let digits = offer.digest().trim_start_matches("sha256:");
+    let cache = Private::of_user(SCRIPTS);
+    let folder = cache.folder().ok_or(ServiceError::NoCache)?.join(digits);
+    let file = folder.join(&name);
+    // What was fetched before is believed as little as what comes now.
+    let is_there = fs::read(&file).is_ok_and(|bytes| hex(&Sha256::digest(bytes)) == digits);
+    if !is_there {
+        let mut component = Vec::new();
+        offer.fetch(&mut component)?;
+        let made = file.parent().map_or(Ok(()), fs::create_dir_all);
+        made.map_err(|source| ServiceError::Write { path: file.clone(), source })?;
+        write(&file, true, &component)?;
+    }
+    spec.set("code_configuration.code", &folder.display().to_string())?;
+    Ok(Some(offer))
+}
+
+/// Whether what [`Offer::vouch`] wrote to `folder` vouches by this key for the script at `path`.
+///
+/// # Errors
+/// If it does not, or one of them cannot be read. Both may be a stranger's.
+pub fn check_signature(folder: &Path, path: &Path, key: &PublicKey) -> Result<(), ServiceError> {
+    let digest = registry::vouched(folder, key, script::MAX_SCRIPT_BYTES)?;
+    let component = script::read(path).map_err(|source| ServiceError::Script { path: path.to_owned(), source })?;
+    let found = format!("sha256:{}", hex(&Sha256::digest(component)));
+    if found == digest { Ok(()) } else { Err(ServiceError::SignatureOfAnother { signed: digest, found }) }
 }
 
 fn checked(

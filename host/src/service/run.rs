@@ -10,6 +10,7 @@ use super::ServiceError;
 use super::digest::ModelDigest;
 use super::header::Header;
 use super::model;
+use super::registry::{Asking, fetch_script};
 use crate::cache::{self, Private};
 use crate::confine::{self, Confine, Confinement, Reach};
 use crate::deployment::{self, Deployment, OutputAction, OutputFormat, Settings, Spec};
@@ -228,6 +229,8 @@ pub struct Source {
     pub set: Vec<(String, String)>,
     /// Folders that its script and its model have to lie in; anywhere, where none is named. For YAML of strangers.
     pub within: Vec<PathBuf>,
+    /// How a registry is asked for its script, where it names one. Not done for YAML of strangers.
+    pub asking: Asking,
 }
 
 /// The deployment, resolved.
@@ -235,6 +238,9 @@ pub(super) fn read(source: &Source) -> Result<Deployment, ServiceError> {
     let mut spec = Spec::read(&source.file)?;
     for (key, value) in &source.set {
         spec.set(key, value)?;
+    }
+    if source.within.is_empty() {
+        fetch_script(&mut spec, &source.asking)?;
     }
     // Before anything is looked for: whether it is there is not the writer's to know.
     if !source.within.is_empty() && !spec.is_within(&source.within) {

@@ -377,7 +377,7 @@ impl State {
         self.change(move |on| {
             let sql = "UPDATE jobs SET status = 'Running', starts = starts + 1, started = coalesce(started, ?1)
                        WHERE id = ?2 AND status IN ('Queued', 'Running') AND NOT cancel";
-            Ok(on.execute(sql, params![now(), id])? == 1)
+            Ok(on.prepare_cached(sql)?.execute(params![now(), id])? == 1)
         })
     }
 
@@ -391,7 +391,7 @@ impl State {
             let record = ended.record.map(|record| record.to_string());
             let sql = "UPDATE jobs SET status = ?1, record = ?2, error = ?3, ended = ?4
                        WHERE id = ?5 AND status IN ('Queued', 'Running', 'Finalizing')";
-            on.execute(sql, params![ended.status.name(), record, ended.error, now(), id])?;
+            on.prepare_cached(sql)?.execute(params![ended.status.name(), record, ended.error, now(), id])?;
             usage::add(on, tenant, &id, &ended.used)
         })
     }
@@ -405,7 +405,7 @@ impl State {
         self.change(move |on| {
             usage::add(on, tenant, &id, &used)?;
             let sql = "UPDATE jobs SET deaths = deaths + 1 WHERE id = ?1 RETURNING deaths";
-            Ok(on.query_row(sql, [id], |row| row.get(0))?)
+            Ok(on.prepare_cached(sql)?.query_row([id], |row| row.get(0))?)
         })
     }
 
@@ -420,7 +420,7 @@ impl State {
             let sql = "UPDATE jobs SET cancel = 1, ended = CASE status WHEN 'Queued' THEN ?1 END,
                        status = CASE status WHEN 'Queued' THEN 'Canceled' ELSE status END
                        WHERE tenant = ?2 AND id = ?3 AND status IN ('Queued', 'Running')";
-            if on.execute(sql, params![now(), tenant, id])? == 1 {
+            if on.prepare_cached(sql)?.execute(params![now(), tenant, id])? == 1 {
                 audit(on, tenant, &by, "job cancel", &id)?;
             }
             find(on, tenant, &id)
@@ -444,7 +444,7 @@ impl State {
             let sql =
                 "UPDATE jobs SET status = 'Queued', cancel = 0, deaths = 0, error = NULL, record = NULL, ended = NULL
                        WHERE id = ?1 AND status IN ('Failed', 'Canceled')";
-            if on.execute(sql, [&id])? == 1 {
+            if on.prepare_cached(sql)?.execute([&id])? == 1 {
                 audit(on, tenant, &by, "job resume", &id)?;
             }
             find(on, tenant, &id)

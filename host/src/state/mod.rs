@@ -44,6 +44,9 @@ const MOST_JOINED: usize = 256;
 /// Changes that wait for the writer; beyond that, callers wait.
 const MOST_WAITING: usize = 1024;
 
+/// Statements that are kept as they were prepared: there are fewer.
+const STATEMENTS: usize = 128;
+
 /// How long another process's lock on the file is waited for.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -248,6 +251,7 @@ fn connect(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // An answer means that the disk has it: losing an accepted job to a power cut is worse than the wait.
     connection.pragma_update(None, "synchronous", "FULL")?;

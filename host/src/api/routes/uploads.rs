@@ -1,7 +1,5 @@
 //! Folders that callers send, file by file.
 
-#![expect(unused_qualifications, reason = "the macro that describes a route writes some")]
-
 use std::time::{Duration, Instant};
 
 use axum::Json;

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Subcommand;
 use scorehost::deployment::{Parts, Spec};
-use scorehost::service::ServiceError;
 use scorehost::service::host::DeploymentView;
+use scorehost::service::{self, Asking, ServiceError};
 use serde_json::json;
 
+use super::super::registry::AskingArgs;
 use super::super::{COMPLETED, FAILED, note};
 use super::client::Client;
 use super::error::RemoteError;
@@ -28,6 +30,8 @@ pub(crate) enum Verb {
         /// Let it answer the endpoint's jobs that name none
         #[arg(long)]
         set_default: bool,
+        #[command(flatten)]
+        asking: AskingArgs,
         #[command(flatten)]
         host: HostArgs,
     },
@@ -70,8 +74,9 @@ pub(crate) enum Verb {
 
 pub(super) fn deployment(verb: &Verb) -> anyhow::Result<u8> {
     match verb {
-        Verb::Create { file, endpoint_name, set_default, host } => {
-            let made = create(&host.client()?, file, endpoint_name.as_deref(), *set_default)?;
+        Verb::Create { file, endpoint_name, set_default, asking, host } => {
+            let asking = asking.asking()?;
+            let made = create(&host.client()?, file, endpoint_name.as_deref(), *set_default, &asking)?;
             show::one(&made, host.output);
         }
         Verb::List { endpoint_name, host } => {
@@ -99,16 +104,32 @@ fn deployments(endpoint: &str) -> String {
     format!("/endpoints/{}/deployments", encoded(endpoint))
 }
 
-fn create(client: &Client, file: &Path, endpoint: Option<&str>, set_default: bool) -> anyhow::Result<DeploymentView> {
-    let parts = Spec::read(file).and_then(|spec| spec.parts()).map_err(ServiceError::from)?;
+fn create(
+    client: &Client,
+    file: &Path,
+    endpoint: Option<&str>,
+    set_default: bool,
+    asking: &Asking,
+) -> anyhow::Result<DeploymentView> {
+    let mut spec = Spec::read(file).map_err(ServiceError::from)?;
+    let fetched = service::fetch_script(&mut spec, asking)?;
+    let parts = spec.parts().map_err(ServiceError::from)?;
     let Some(endpoint) = endpoint.or(parts.endpoint_name.as_deref()) else {
         let text = format!("`{}` names no endpoint", file.display());
         return Err(RemoteError::Use { text, hint: "--endpoint-name names it, or `endpoint_name:` in the file" }.into());
     };
-    let pieces = sent(file, &parts)?;
+    let mut all = sent(file, &parts)?;
+    let voucher = tempfile::tempdir().context("no folder can be made for the script's signature")?;
+    if let Some(offer) = fetched {
+        let folder = voucher.path().join("voucher");
+        if offer.vouch(&folder).map_err(ServiceError::from)? {
+            all.extend(pieces(&folder, "voucher/")?);
+        }
+        note!("the script is {}", offer.reference);
+    }
     let upload = Upload::begin(client, None)?;
     upload.tell_when_interrupted(None);
-    upload.send(&pieces)?;
+    upload.send(&all)?;
     note!("the host compiles and checks it");
     Ok(client.post(&deployments(endpoint), &json!({"upload": upload.id(), "set_default": set_default}))?)
 }

@@ -12,6 +12,8 @@ use super::process::{self, Checked};
 use super::{Caller, DeploymentView, EndpointView, Host, HostError, ModelView, Scope, disk, names};
 use crate::deployment::{Spec, SpecError};
 use crate::fault;
+use crate::registry::PublicKey;
+use crate::service::check_signature;
 use crate::service::digest::ModelDigest;
 use crate::state::{Deployment, Endpoint, EndpointChange, NewDeployment, StateError};
 
@@ -19,6 +21,8 @@ use crate::state::{Deployment, Endpoint, EndpointChange, NewDeployment, StateErr
 const SPEC: &str = "deployment.yml";
 const CODE: &str = "code";
 const MODEL: &str = "model";
+/// What vouches for the script, as [`crate::registry::Offer::vouch`] writes it: for hosts that ask for that.
+const VOUCHER: &str = "voucher";
 
 /// Tags of an endpoint, and bytes of each and of its description.
 const MOST_TAGS: usize = 64;
@@ -185,6 +189,9 @@ impl Host {
             }
         };
         let (made, digest) = self.gather(caller, &files)?;
+        if let Some(key) = &self.options.signed_by {
+            check_voucher(&spec, made.path(), key)?;
+        }
         let registered = model.as_deref().map(|digest| self.folders.model(caller.tenant.id, digest));
         let Checked { name, script } = self.check(caller, &placed(made.path(), registered))?;
         let name = names::name("deployment", &name)?.to_owned();
@@ -262,6 +269,25 @@ pub(super) fn placed(folder: &Path, registered: Option<PathBuf>) -> Placed {
         set.push(("model".to_owned(), model.display().to_string()));
     }
     Placed { file: folder.join(SPEC), set, within }
+}
+
+/// Whether the script of a deployment in this folder is signed, if it has one.
+fn check_voucher(spec: &Spec, folder: &Path, key: &PublicKey) -> Result<(), HostError> {
+    let Some(name) = spec.script_name().map_err(|error| HostError::Refused(fault::chain(&error)))? else {
+        return Ok(());
+    };
+    let voucher = folder.join(VOUCHER);
+    if !voucher.is_dir() {
+        return Err(HostError::Refused(
+            "this host takes signed scripts only, and no signature came with this one\nhint: push the script, sign it, and \
+             name it in the deployment: `code: oci://REGISTRY/REPOSITORY@sha256:…`"
+                .into(),
+        ));
+    }
+    check_signature(&voucher, &folder.join(CODE).join(name), key).map_err(|error| {
+        let text = fault::chain(&error).replace(&format!("{}/", folder.display()), "");
+        HostError::Refused(format!("this host takes signed scripts only: {text}"))
+    })
 }
 
 fn view(endpoint: &Endpoint, deployment: Deployment) -> DeploymentView {

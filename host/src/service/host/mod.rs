@@ -50,6 +50,7 @@ pub use crate::store::StoreUrl;
 
 use crate::fault::Fault;
 use crate::observe::{Metrics, Tracer};
+use crate::registry::PublicKey;
 use crate::state::{State, StateError};
 use folders::Folders;
 use removal::Remover;
@@ -126,6 +127,8 @@ pub struct HostOptions {
     pub allowed_places: Vec<PlaceRoot>,
     /// Places to which outputs may be published.
     pub allowed_outputs: Vec<PlaceRoot>,
+    /// The key that has to have signed every script that is deployed, if any has to.
+    pub signed_by: Option<PublicKey>,
     /// Jobs that run at once.
     pub most_jobs: usize,
     /// How long jobs that have ended are kept, with their outputs; for ever, where nothing is said.
