@@ -43,8 +43,10 @@ pub fn plan_build(folder: &Path, output: Option<&Path>) -> Result<Plan, ServiceE
 
 fn script_of(folder: &Path) -> Result<PathBuf, ServiceError> {
     let deployment = folder.join(DEPLOYMENT);
-    if deployment.is_file()
-        && let Some(script) = Spec::read(&deployment)?.script_path()?
+    let spec = if deployment.is_file() { Some(Spec::read(&deployment)?) } else { None };
+    // One that names an artifact has no file that could be built.
+    if let Some(spec) = spec.filter(|spec| spec.artifact().is_none())
+        && let Some(script) = spec.script_path()?
     {
         return Ok(script);
     }

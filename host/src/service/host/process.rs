@@ -531,10 +531,14 @@ impl JobProcess {
         self.outbox.say(&String::from_utf8_lossy(FINISH));
     }
 
+    /// Whether it scores, and could make room: one that publishes has nothing left to make it with.
+    pub(super) fn is_scoring(&self) -> bool {
+        self.stage == Stage::Score
+    }
+
     /// How long it took until it scored, and how long it has scored since; nothing before it has committed something.
     pub(super) fn scored(&self) -> Option<(Duration, Duration)> {
-        // A job that publishes has nothing left to make room with.
-        let told = self.told().filter(|_| self.stage == Stage::Score);
+        let told = self.told().filter(|_| self.is_scoring());
         let told = told.filter(|told| told.last.mini_batches_done > told.first.mini_batches_done)?;
         Some((told.at.duration_since(self.began), told.at.elapsed()))
     }

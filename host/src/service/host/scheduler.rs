@@ -17,7 +17,7 @@ use super::catalog::Placed;
 use super::folders::{Folders, measure};
 use super::process::{Heard, JobInput, JobProcess, JobWork, ProcessEnd, plain, without_folders};
 use super::traces::{Below, Traces};
-use super::turns::{Holder, Turns, Waiting};
+use super::turns::{Holder, Turns, Waiting, cost};
 use super::{HostError, HostOptions, InputSpec, Named, PlaceRoot, Told, disk};
 use crate::fault;
 use crate::observe::{Attribute, Metrics, Span};
@@ -106,6 +106,7 @@ struct Turn {
     allowed_inputs: Vec<PathBuf>,
     allowed_places: Vec<PlaceRoot>,
     most_jobs: usize,
+    processors: f64,
     metrics: Arc<Metrics>,
     traces: Traces,
 }
@@ -126,6 +127,8 @@ impl Scheduler {
             allowed_inputs: options.allowed_inputs.clone(),
             allowed_places: options.allowed_places.clone(),
             most_jobs: options.most_jobs.max(1),
+            #[expect(clippy::cast_precision_loss, reason = "a count")]
+            processors: std::thread::available_parallelism().map_or(1, usize::from) as f64,
             metrics: Arc::clone(&options.metrics),
             traces: Traces::new(options.tracer.clone()),
             state,
@@ -187,6 +190,14 @@ impl Shared {
 }
 
 impl Running {
+    /// What that is of the host.
+    fn cost(&self, processors: f64) -> f64 {
+        let (used, device) = (self.used(), self.process.heard().device);
+        // Elsewhere models run on the processors, which are counted.
+        let of_device = if device.is_some_and(|device| device.name == "gpu") { used.device_seconds } else { 0.0 };
+        cost(used.instance_seconds, of_device, processors)
+    }
+
     /// What its process used so far.
     fn used(&self) -> Usage {
         let took = if self.end.is_some() { self.took } else { self.began.elapsed() };
@@ -292,8 +303,10 @@ impl Turn {
                     tenant,
                     weight: one.weight,
                     running: theirs().map(|other| other.job.instances).sum(),
-                    since: theirs().map(|other| other.used().instance_seconds).sum(),
+                    since: theirs().map(|other| other.cost(self.processors)).sum(),
                     scored: one.process.scored().map(|(start, scored)| (start.as_secs_f64(), scored.as_secs_f64())),
+                    ran: if one.process.is_scoring() { one.began.elapsed() } else { Duration::ZERO }.as_secs_f64(),
+                    starts: one.job.starts + 1,
                 }
             })
             .collect();
@@ -465,7 +478,7 @@ impl Turn {
                     span.set(Attribute::new("process.exit.code", i64::from(code)));
                 }
                 one.end = Some(end);
-                turns.used(one.job.tenant, one.weight, one.used().instance_seconds);
+                turns.used(one.job.tenant, one.weight, one.cost(self.processors));
             }
             if let Some(end) = &one.end {
                 let gone = Gone {

@@ -1,9 +1,10 @@
 //! Whose turn it is: tenants get parts of the host by their weights, measured in the time that their jobs ran, each times
-//! its instances.
+//! its instances or times its part of the device, whichever is more of the host.
 //!
 //! What goes in: who waits, and what was used. What comes out: who is next. Knows neither jobs nor processes.
 
 use std::collections::{HashMap, HashSet};
+
 /// A tenant whose oldest job waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting<'a> {
@@ -26,16 +27,29 @@ pub(super) struct Holder {
     pub(super) weight: u32,
     /// Instances of all jobs of its tenant that run.
     pub(super) running: u64,
-    /// Instance-seconds of these that [`Turns::used`] was not told of yet.
+    /// The [`cost`] of these that [`Turns::used`] was not told of yet.
     pub(super) since: f64,
     /// How long it took until it scored, and how long it has scored since, in seconds; none if it has committed nothing.
     pub(super) scored: Option<(f64, f64)>,
+    /// How long its process runs that scores, in seconds.
+    pub(super) ran: f64,
+    /// How many of its processes were begun, this one among them.
+    pub(super) starts: u32,
+}
+
+/// What a job takes of the host, in seconds of one instance: of instances and the device whichever is more of all that
+/// there is, which is one device and an instance for each processor (Ghodsi et al., Dominant Resource Fairness, 2011).
+pub(super) fn cost(instance_seconds: f64, device_seconds: f64, processors: f64) -> f64 {
+    instance_seconds.max(device_seconds * processors)
 }
 
 /// Seconds that a job scores at least before it makes room: where that shares the host better, and where it only changes
 /// who waits. And how often the time that it took to begin, which is lost when it goes on later.
 const BETTER: (f64, f64) = (0.5, 2.0);
 const SWAPPED: (f64, f64) = (1.0, 4.0);
+/// Seconds after which a job makes room that has committed nothing, and so loses what it did: twice as many each time, or
+/// one whose first mini-batch takes longer would never end.
+const NOTHING: f64 = 600.0;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -81,7 +95,10 @@ impl Turns {
         let may = |one: &Holder| {
             let now = load(one.running, one.weight);
             let (least, times) = if then < now { BETTER } else { SWAPPED };
-            let is_due = one.scored.is_some_and(|(start, scored)| scored >= least.max(times * start));
+            let is_due = match one.scored {
+                Some((start, scored)) => scored >= least.max(times * start),
+                None => one.ran >= NOTHING * f64::from(one.starts.saturating_sub(1)).exp2(),
+            };
             let is_fair = then < now || (then <= now && used(one) - of(waiting.tenant) >= SWAPPED.0);
             one.tenant != waiting.tenant && is_due && is_fair
         };
@@ -92,9 +109,9 @@ impl Turns {
         (0..holders.len()).filter(|&at| may(&holders[at])).max_by(most)
     }
 
-    /// Jobs of the tenant ran for so long, each times its instances.
-    pub(super) fn used(&mut self, tenant: i64, weight: u32, instance_seconds: f64) {
-        *self.used.entry(tenant).or_insert(self.level) += instance_seconds / f64::from(weight.max(1));
+    /// Jobs of the tenant took so much of the host, as [`cost`] has it.
+    pub(super) fn used(&mut self, tenant: i64, weight: u32, cost: f64) {
+        *self.used.entry(tenant).or_insert(self.level) += cost / f64::from(weight.max(1));
     }
 }
 
@@ -136,6 +153,27 @@ mod tests {
     }
 
     #[test]
+    fn the_device_is_shared_by_weight_and_weighs_as_much_as_all_processors() {
+        // Of four processors: jobs of the first take one and the device all the time, those of the second all four and no
+        // device, those of the third one and no device. One place; each job runs a second.
+        let of = [(1.0, 1.0), (4.0, 0.0), (1.0, 0.0)];
+        let shares = |weights: [u32; 3]| {
+            let (mut turns, mut count) = (Turns::default(), [0; 3]);
+            for _ in 0..900 {
+                let all = [0, 1, 2].map(|i| waiting(i, weights[i as usize], ["a", "b", "c"][i as usize]));
+                let next = turns.choose(&all).unwrap();
+                count[next] += 1;
+                let (instances, device) = of[next];
+                turns.used(next as i64, weights[next], cost(instances, device, 4.0));
+            }
+            count
+        };
+        let near = |found: [i32; 3], wanted: [i32; 3]| found.iter().zip(wanted).all(|(a, b)| (a - b).abs() <= 2);
+        assert!(near(shares([1, 1, 1]), [150, 150, 600]), "{:?}", shares([1, 1, 1]));
+        assert!(near(shares([3, 1, 1]), [338, 112, 450]), "{:?}", shares([3, 1, 1]));
+    }
+
+    #[test]
     fn to_have_been_idle_saves_nothing_up() {
         let mut turns = Turns::default();
         for _ in 0..100 {
@@ -160,7 +198,7 @@ mod tests {
     }
 
     fn holder(tenant: i64, running: u64, scored: f64) -> Holder {
-        Holder { tenant, weight: 1, running, since: scored, scored: Some((0.1, scored)) }
+        Holder { tenant, weight: 1, running, since: scored, scored: Some((0.1, scored)), ran: scored + 0.1, starts: 1 }
     }
 
     #[test]
@@ -180,6 +218,11 @@ mod tests {
         assert_eq!(yields(&[slow]), None);
         assert_eq!(yields(&[Holder { scored: Some((10.0, 41.0)), ..slow }]), Some(0));
         assert_eq!(yields(&[Holder { scored: None, ..slow }]), None);
+        // Not for ever; and longer the next time.
+        let nothing = |ran, starts| yields(&[Holder { scored: None, ran, starts, ..slow }]);
+        assert_eq!((nothing(599.0, 1), nothing(601.0, 1)), (None, Some(0)));
+        assert_eq!((nothing(1199.0, 2), nothing(1201.0, 2)), (None, Some(0)));
+        assert_eq!(nothing(1e6, u32::MAX), None);
         // By weight: three of four places are a fair share of three quarters.
         let heavy = Holder { weight: 3, ..holder(1, 3, 9.0) };
         assert_eq!(turns.yields(&Waiting { running: 1, ..one }, &[heavy, heavy, heavy, holder(2, 1, 9.0)]), None);
