@@ -78,11 +78,11 @@ pub(super) struct Rest {
 
 /// A list.
 #[derive(serde::Deserialize)]
-struct Page<T> {
-    items: Vec<T>,
+pub(super) struct Page<T> {
+    pub(super) items: Vec<T>,
     /// Where the next page begins.
     #[serde(default)]
-    next: Option<String>,
+    pub(super) next: Option<String>,
 }
 
 /// Tries for about ten seconds, which is what a network takes to come back.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use scorehost::deployment::{Parts, Spec};
 use scorehost::service::ServiceError;
-use scorehost::service::host::DeploymentView;
+use scorehost::service::host::{DeploymentView, EndpointView};
 use serde_json::json;
 
 use super::super::{COMPLETED, FAILED, note};
@@ -106,11 +106,21 @@ fn create(client: &Client, file: &Path, endpoint: Option<&str>, set_default: boo
         return Err(RemoteError::Use { text, hint: "--endpoint-name names it, or `endpoint_name:` in the file" }.into());
     };
     let pieces = sent(file, &parts)?;
+    // Looked at before anything is sent; who may not hears of a wrong name later.
+    match client.get::<EndpointView>(&format!("/endpoints/{}", encoded(endpoint))) {
+        Err(RemoteError::Answer { status: 403, .. }) | Ok(_) => {}
+        Err(error) => return Err(error.into()),
+    }
     let upload = Upload::begin(client, None)?;
     upload.tell_when_interrupted(None);
-    upload.send(&pieces)?;
-    note!("the host compiles and checks it");
-    Ok(client.post(&deployments(endpoint), &json!({"upload": upload.id(), "set_default": set_default}))?)
+    let made = upload.send(&pieces).and_then(|()| {
+        note!("the host compiles and checks it");
+        client.post(&deployments(endpoint), &json!({"upload": upload.id(), "set_default": set_default}))
+    });
+    if made.as_ref().err().is_none_or(RemoteError::is_refusal) {
+        upload.drop_own();
+    }
+    Ok(made?)
 }
 
 /// The YAML as it was written, the script below `code`, and the model below `model`.

@@ -388,7 +388,8 @@ impl Shown for JobView {
             InputSpec::Url(place) => place.to_string(),
         };
         let set: Vec<String> = self.set.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let (error, hint) = self.error.as_deref().map_or(("", ""), |error| error.split_once("\nhint: ").unwrap_or((error, "")));
+        let (error, hint) =
+            self.error.as_deref().map_or(("", ""), |error| error.split_once("\nhint: ").unwrap_or((error, "")));
         let canceling = if self.canceling { " (asked to stop)" } else { "" };
         vec![
             ("name", self.name.clone()),

@@ -94,6 +94,14 @@ impl<'c> Upload<'c> {
         &self.begun.id
     }
 
+    /// Deletes it, where this command began it: once it was refused, or is copied to where it belongs, nobody needs it.
+    pub(super) fn drop_own(&self) {
+        if !self.is_earlier {
+            // It goes by its age, where it does not now.
+            let _ = self.client.delete(&self.address());
+        }
+    }
+
     /// On Ctrl-C, tells how to go on: by a verb's `--upload`, or that nothing is to be done.
     pub(super) fn tell_when_interrupted(&self, again: Option<&str>) {
         let id = plain(self.id());
@@ -306,7 +314,12 @@ mod tests {
     fn only_what_the_host_lacks_is_sent_again() {
         let piece = |path: &str, bytes| Piece { file: PathBuf::new(), path: path.to_owned(), bytes };
         let file = |path: &str, bytes| FileView { path: path.to_owned(), bytes };
-        let begun = UploadView { id: "u".into(), finished: false, begun: String::new(), files: vec![file("a", 1), file("b", 2)] };
+        let begun = UploadView {
+            id: "u".into(),
+            finished: false,
+            begun: String::new(),
+            files: vec![file("a", 1), file("b", 2)],
+        };
         let pieces = [piece("a", 1), piece("b", 3), piece("c", 1)];
         let left: Vec<_> = missing(&begun, &pieces).into_iter().map(|piece| piece.path.as_str()).collect();
         assert_eq!(left, ["b", "c"]);

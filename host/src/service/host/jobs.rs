@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::folders::list;
 use super::{
-    Caller, FileView, Host, HostError, InputSpec, JobCheck, JobRequest, JobView, Scope, StoreUrl, disk, names, places, waits,
+    Caller, FileView, Host, HostError, InputSpec, JobCheck, JobRequest, JobView, Scope, StoreUrl, disk, names, places,
+    waits,
 };
 use crate::cache::hex;
 use crate::deployment::{Settings, Spec, SpecError};

@@ -43,8 +43,8 @@ pub use told::{Named, Since, Teller, Told};
 pub use uploads::{FilePut, MOST_FILE_BYTES, UploadFile};
 pub use usage::UsageQuery;
 pub use views::{
-    DeploymentView, DeviceView, EndpointView, FileView, FinishedUploadView, InputSpec, JobCheck, JobRequest, JobView, ModelView,
-    NewTokenView, PaceView, ProgressView, TenantDetailView, TenantUseView, TenantView, TokenView,
+    DeploymentView, DeviceView, EndpointView, FileView, FinishedUploadView, InputSpec, JobCheck, JobRequest, JobView,
+    ModelView, NewTokenView, PaceView, ProgressView, TenantDetailView, TenantUseView, TenantView, TokenView,
     UploadFileView, UploadLineView, UploadView, UsageView,
 };
 
@@ -95,7 +95,9 @@ pub enum HostError {
     #[error("the file `{0}` is being sent\nhint: send it again when that has ended")]
     Sending(String),
     /// A file goes on from where it broke off, and from nowhere else.
-    #[error("of the {total} bytes of the file {there} are there\nhint: `GET` tells how many are; send those behind them, or all")]
+    #[error(
+        "of the {total} bytes of the file {there} are there\nhint: `GET` tells how many are; send those behind them, or all"
+    )]
     Offset {
         /// Bytes that are there.
         there: u64,

@@ -13,7 +13,8 @@ use std::time::SystemTime;
 use super::folders::{ENTRY, Folders, Measured, list, measure, measure_within};
 use super::parts::{self, Part, Span};
 use super::{
-    Caller, FinishedUploadView, Host, HostError, MOST_PAGE, Scope, UploadFileView, UploadLineView, UploadView, disk, names,
+    Caller, FinishedUploadView, Host, HostError, MOST_PAGE, Scope, UploadFileView, UploadLineView, UploadView, disk,
+    names,
 };
 use crate::service::digest::ModelDigest;
 use crate::state::{StateError, Tenant};
