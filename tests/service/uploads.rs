@@ -149,10 +149,6 @@ fn a_list_of_uploads_looks_at_no_more_files_than_it_may() {
     let counts = server.done("GET", "/v1/uploads", None);
     println!("two uploads of 10,500 files in {:?}", began.elapsed());
     assert_eq!((&counts["items"][0]["count"], &counts["items"][1]["count"]), (&json!(10_500), &Value::Null));
-    assert_eq!(server.done("POST", &format!("/v1/uploads/{}/finish", ids[0]), None)["count"], 10_500);
-    server.done("POST", &format!("/v1/uploads/{}/finish", ids[1]), None);
-    let counts = server.done("GET", "/v1/uploads", None);
-    assert_eq!((&counts["items"][0]["count"], &counts["items"][1]["count"]), (&json!(10_500), &json!(10_500)));
 }
 
 #[test]

@@ -375,6 +375,8 @@ impl Host {
         let failed = disk("keep what was found of the upload");
         let mut part = self.folders.part(caller.tenant.id)?;
         part.write_all(text.as_bytes()).map_err(&failed)?;
+        // An empty one in its place would be a lie.
+        part.as_file().sync_all().map_err(&failed)?;
         match part.persist_noclobber(place) {
             Ok(_) => {
                 self.folders.replace(caller.tenant.id, 0, ENTRY + text.len() as u64);
