@@ -1,7 +1,5 @@
 //! The routes below `/v1`: each reads its request, calls one verb, and writes what it says.
 
-#![expect(unused_qualifications, reason = "the macro that describes a route writes some")]
-
 mod endpoints;
 mod jobs;
 mod models;
