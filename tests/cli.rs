@@ -38,7 +38,8 @@ fn said(place: &Place, arguments: &[&str]) -> String {
 #[test]
 fn help_is_what_it_was() {
     let place = Place::new();
-    let of_hosts = ["model", "endpoint", "endpoint invoke", "deployment", "deployment create", "job", "job download"];
+    let of_hosts =
+        ["model", "endpoint", "endpoint invoke", "deployment", "deployment create", "job", "job download", "upload"];
     let verbs = [
         "",
         "new",
@@ -165,6 +166,7 @@ fn every_golden_file_is_compared() {
         "help-tenant.txt",
         "help-token-create.txt",
         "help-token.txt",
+        "help-upload.txt",
         "help.txt",
         "refusals.txt",
     ];

@@ -47,11 +47,13 @@ fn a_deployment_reaches_nothing_of_the_host_or_of_other_tenants() {
 }
 
 /// Every route, with a body that would be taken.
-const ROUTES: [(&str, &str); 40] = [
+const ROUTES: [(&str, &str); 43] = [
     ("GET", "/v1/whoami"),
+    ("GET", "/v1/uploads"),
     ("POST", "/v1/uploads"),
     ("GET", "/v1/uploads/UPLOAD"),
     ("DELETE", "/v1/uploads/UPLOAD"),
+    ("GET", "/v1/uploads/UPLOAD/files/a"),
     ("PUT", "/v1/uploads/UPLOAD/files/a"),
     ("POST", "/v1/uploads/UPLOAD/finish"),
     ("GET", "/v1/models"),
@@ -68,6 +70,7 @@ const ROUTES: [(&str, &str); 40] = [
     ("GET", "/v1/endpoints/shapes/deployments/shapes"),
     ("DELETE", "/v1/endpoints/shapes/deployments/shapes"),
     ("POST", "/v1/endpoints/shapes/jobs"),
+    ("POST", "/v1/endpoints/shapes/jobs/check"),
     ("GET", "/v1/jobs"),
     ("GET", "/v1/jobs/JOB"),
     ("DELETE", "/v1/jobs/JOB"),
@@ -138,6 +141,7 @@ fn a_stranger_learns_nothing_and_another_tenant_finds_nothing() {
     let azure = json!({"properties": {"inputData": {"a": {"jobInputType": "UriFolder", "uri": format!("scorehost:uploads/{upload}")}}}});
     let body = |path: &str| match path.rsplit('/').next().unwrap() {
         "jobs" if path.starts_with("/endpoints") => azure.clone(),
+        "check" => json!({}),
         "default" => json!({"weight": 2}),
         "models" => json!({"name": "m", "upload": upload}),
         "endpoints" => json!({"name": "new"}),

@@ -8,6 +8,7 @@ mod places;
 #[cfg(target_os = "linux")]
 mod power;
 mod tenants;
+mod uploads;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

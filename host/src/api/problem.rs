@@ -152,7 +152,9 @@ impl From<HostError> for Problem {
             }
             HostError::Refused(_) | HostError::Name(_) => StatusCode::BAD_REQUEST,
             HostError::State(StateError::Unknown { .. }) => StatusCode::NOT_FOUND,
-            HostError::State(StateError::Exists { .. } | StateError::InUse { .. }) => StatusCode::CONFLICT,
+            HostError::State(StateError::Exists { .. } | StateError::InUse { .. })
+            | HostError::Sending(_)
+            | HostError::Offset { .. } => StatusCode::CONFLICT,
             HostError::State(StateError::KeyReused(_)) => StatusCode::UNPROCESSABLE_ENTITY,
             HostError::Busy | HostError::State(StateError::Quota { .. }) => StatusCode::TOO_MANY_REQUESTS,
             HostError::State(StateError::Closed) => StatusCode::SERVICE_UNAVAILABLE,
@@ -184,7 +186,7 @@ fn lists(what: &str) -> &'static str {
         "model" => "`model list`, or `GET /v1/models`, tells those of the token's tenant",
         "tenant" => "`tenant list`, or `GET /v1/tenants`, tells them",
         "token" => "`token list`, or `GET /v1/tokens`, tells them",
-        "upload" => "`POST /v1/uploads` begins one",
+        "upload" => "`upload list`, or `GET /v1/uploads`, tells those of the token's tenant; `POST` there begins one",
         _ => "another token may belong to another tenant, and see other things",
     }
 }

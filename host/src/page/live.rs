@@ -101,7 +101,7 @@ impl Live {
             word,
             ended: job.status.has_ended(),
             progress: match job.status {
-                JobStatus::Queued => "waits for its turn".into(),
+                JobStatus::Queued => job.waits.clone().unwrap_or_else(|| "waits for its turn".into()),
                 JobStatus::Running => "getting ready".into(),
                 _ => "nothing scored".into(),
             },

@@ -85,6 +85,16 @@ fn running(on: &Connection, tenant: i64) -> Result<(u32, u64, u64)> {
     Ok(query.query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?)
 }
 
+/// A job that waits, with what its tenant has and used.
+fn candidate(on: &Connection, job: Job) -> Result<Candidate> {
+    let (running, instances, memory) = running(on, job.tenant)?;
+    let tenant = tenants::of_id(on, job.tenant)?;
+    // Only where there is a limit: it is a sum over a month's jobs.
+    let is_limited = tenant.quotas.cpu_seconds.is_some() || tenant.quotas.device_seconds.is_some();
+    let used = if is_limited { usage::of_month(on, job.tenant)? } else { Usage::default() };
+    Ok(Candidate { tenant, job, running, instances, memory, used })
+}
+
 impl State {
     /// Every tenant with jobs that wait, and what it has and used.
     ///
@@ -98,16 +108,22 @@ impl State {
              (SELECT (SELECT min(id) FROM jobs WHERE tenant = tenants.id AND status = 'Queued') FROM tenants)"
         ))?;
         let oldest = query.query_map([], job)?.collect::<rusqlite::Result<Vec<_>>>()?;
-        let mut waiting = Vec::with_capacity(oldest.len());
-        for job in oldest {
-            let (running, instances, memory) = running(&read, job.tenant)?;
-            let tenant = tenants::of_id(&read, job.tenant)?;
-            // Only where there is a limit: it is a sum over a month's jobs.
-            let is_limited = tenant.quotas.cpu_seconds.is_some() || tenant.quotas.device_seconds.is_some();
-            let used = if is_limited { usage::of_month(&read, job.tenant)? } else { Usage::default() };
-            waiting.push(Candidate { tenant, job, running, instances, memory, used });
+        oldest.into_iter().map(|job| candidate(&read, job)).collect()
+    }
+
+    /// What a job waits beside, and how many of its tenant are before it; none if it does not wait any more.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn waits(&self, job: &Job) -> Result<Option<(Candidate, u64)>> {
+        if job.status != JobStatus::Queued {
+            return Ok(None);
         }
-        Ok(waiting)
+        let read = self.read();
+        let mut query =
+            read.prepare_cached("SELECT count(*) FROM jobs WHERE tenant = ?1 AND status = 'Queued' AND id < ?2")?;
+        let before = query.query_row(params![job.tenant, job.id], |row| row.get(0))?;
+        Ok(Some((candidate(&read, job.clone())?, before)))
     }
 
     /// How many jobs of a tenant wait; of those that run, how many, their instances, and the bytes that these may have.

@@ -207,10 +207,10 @@ fn earlier(on: &Connection, tenant: i64, key: &str, request: &str) -> Result<Opt
     }
 }
 
-/// Whether the tenant's limits let such a job wait.
-fn admit(on: &Connection, tenant: i64, new: &NewJob) -> Result<()> {
+/// Whether the tenant's limits let a job wait that asks for so many instances, and bytes for these.
+fn admit(on: &Connection, tenant: i64, (instances, memory): (u64, u64)) -> Result<()> {
     let tenant = tenants::of_id(on, tenant)?;
-    candidates::fits(&tenant, new.instances, new.memory)?;
+    candidates::fits(&tenant, instances, memory)?;
     let (have, most) = (count(on, tenant.id, JobStatus::Queued)?, tenant.quotas.queued.into());
     if have >= most {
         return Err(StateError::Quota { what: "queued jobs", have, most });
@@ -257,6 +257,14 @@ impl State {
         earlier(&self.read(), tenant, key, request)
     }
 
+    /// Whether a job would be accepted now that asks for so many instances, and bytes for these.
+    ///
+    /// # Errors
+    /// If the tenant's limits do not let it wait.
+    pub fn admits(&self, tenant: i64, size: (u64, u64)) -> Result<()> {
+        admit(&self.read(), tenant, size)
+    }
+
     /// Accepts a job: once this returns, it will run.
     ///
     /// # Errors
@@ -273,7 +281,7 @@ impl State {
             let endpoint = endpoints::find(on, tenant, &new.endpoint)?;
             let (name, version) = &new.deployment;
             let deployment = deployments::find(on, endpoint.id, name, Some(*version))?;
-            admit(on, tenant, &new)?;
+            admit(on, tenant, (new.instances, new.memory))?;
             let overrides = serde_json::to_string(&new.overrides).expect("a map of texts is JSON; this is a bug");
             on.prepare_cached(
                 "INSERT INTO jobs (id, tenant, endpoint, deployment, version, folder, model, input, overrides, instances,

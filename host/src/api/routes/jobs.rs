@@ -21,7 +21,7 @@ use super::super::problem::Problem;
 use super::super::request::{Asked, JsonBody, Path, one_header};
 use super::{Answer, Items};
 use crate::page::sent;
-use crate::service::host::{Caller, FileView, Host, JobRequest, JobStatus, JobView, MOST_PAGE};
+use crate::service::host::{Caller, FileView, Host, JobCheck, JobRequest, JobStatus, JobView, MOST_PAGE};
 
 /// How often a job that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -33,6 +33,7 @@ const PAGE: u32 = 50;
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(submit))
+        .routes(routes!(check_job))
         .routes(routes!(jobs))
         .routes(routes!(job, delete_job))
         .routes(routes!(cancel))
@@ -76,6 +77,22 @@ async fn submit(
     let location = HeaderValue::from_str(&format!("/v1/jobs/{}", job.name)).map_err(|_| Problem::host())?;
     let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, [(header::LOCATION, location)], Json(job)))
+}
+
+/// Asks whether a job would be accepted now, before its input is sent.
+#[utoipa::path(
+    post, path = "/endpoints/{endpoint}/jobs/check", tag = "jobs",
+    request_body = JobCheck,
+    responses((status = 204, description = "It would be.")),
+)]
+async fn check_job(
+    State(at): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(endpoint): Path<String>,
+    JsonBody(wish): JsonBody<JobCheck>,
+) -> Answer<StatusCode> {
+    at.call(move |host| host.check_job(&caller, &endpoint, &wish)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use backon::{BlockingRetryable, ExponentialBuilder};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::stream;
 use reqwest::header::{self, HeaderValue};
@@ -17,6 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
 use super::error::{RemoteError, plain};
+use super::path::encoded;
 use super::profile::Profile;
 
 /// A host in the next room answers in a millisecond, one abroad in a second.
@@ -41,6 +44,8 @@ const MOST_CERTIFICATES: u64 = 1 << 20;
 const MOST_ADDRESS: usize = 64 << 10;
 /// Bytes of a file that are read and sent at once.
 const CHUNK: usize = 64 << 10;
+/// Things of a list that are asked for at once.
+const PAGE: usize = 100;
 /// Connections at once: uploads wait for the host's disk file by file, and hide that from each other.
 pub(super) const CONNECTIONS: usize = 8;
 
@@ -61,6 +66,16 @@ struct Problem {
     hint: Option<String>,
 }
 
+/// What is missing of a file.
+pub(super) struct Rest {
+    /// The first byte of it, from 0.
+    pub(super) first: u64,
+    /// Bytes of the whole file, above 0.
+    pub(super) total: u64,
+    /// SHA-256 of the whole file.
+    pub(super) digest: Option<[u8; 32]>,
+}
+
 /// A list.
 #[derive(serde::Deserialize)]
 pub(super) struct Page<T> {
@@ -74,6 +89,25 @@ pub(super) struct Page<T> {
 pub(super) fn retried<T>(what: impl FnMut() -> Result<T, RemoteError>) -> Result<T, RemoteError> {
     let pauses = ExponentialBuilder::default().with_min_delay(Duration::from_millis(200)).with_max_times(6);
     what.retry(pauses).sleep(std::thread::sleep).when(RemoteError::is_worth_a_retry).call()
+}
+
+/// The first so many of a list that comes page by page; `path` may have a query already.
+pub(super) fn pages<T: DeserializeOwned>(client: &Client, path: &str, most: usize) -> Result<Vec<T>, RemoteError> {
+    let (mut all, mut before) = (Vec::new(), None);
+    let with = if path.contains('?') { '&' } else { '?' };
+    while all.len() < most {
+        let limit = (most - all.len()).min(PAGE);
+        let from = before.map(|id: String| format!("&before={}", encoded(&id))).unwrap_or_default();
+        let page: Page<T> = client.get(&format!("{path}{with}limit={limit}{from}"))?;
+        let is_last = page.items.is_empty();
+        all.extend(page.items);
+        before = page.next;
+        if is_last || before.is_none() {
+            break;
+        }
+    }
+    all.truncate(most);
+    Ok(all)
 }
 
 impl Client {
@@ -124,6 +158,11 @@ impl Client {
         self.json(self.change(Method::POST, path, sent, None)?, path, MOST_JSON)
     }
 
+    /// Posts what is answered with nothing but that it is well.
+    pub(super) fn tell(&self, path: &str, sent: &impl Serialize) -> Result<(), RemoteError> {
+        self.change(Method::POST, path, sent, None).map(drop)
+    }
+
     /// Posts what the host does once, however often it is asked with this key.
     pub(super) fn post_once<T: DeserializeOwned>(
         &self,
@@ -153,10 +192,34 @@ impl Client {
         self.send(self.request(Method::DELETE, path)?, SILENCE).map(drop)
     }
 
-    /// Puts so many bytes of a file.
+    /// Puts a file of so many bytes.
     pub(super) fn put(&self, path: &str, bytes: u64, from: impl Read + Send + 'static) -> Result<(), RemoteError> {
+        self.put_body(self.request(Method::PUT, path)?, bytes, from)
+    }
+
+    /// Puts a file so that it may go on from where it breaks off; or what is missing of one.
+    pub(super) fn put_rest(
+        &self,
+        path: &str,
+        rest: &Rest,
+        from: impl Read + Send + 'static,
+    ) -> Result<(), RemoteError> {
+        let Rest { first, total, digest } = *rest;
+        let range = format!("bytes {first}-{}/{total}", total.saturating_sub(1));
+        let mut request = self.request(Method::PUT, path)?.header(header::CONTENT_RANGE, range);
+        if let Some(digest) = digest {
+            request = request.header("repr-digest", format!("sha-256=:{}:", STANDARD.encode(digest)));
+        }
+        self.put_body(request, total.saturating_sub(first), from)
+    }
+
+    fn put_body(
+        &self,
+        request: RequestBuilder,
+        bytes: u64,
+        from: impl Read + Send + 'static,
+    ) -> Result<(), RemoteError> {
         let waits = Arc::new(Mutex::new(Waits { since: Instant::now(), most: SILENCE }));
-        let request = self.request(Method::PUT, path)?;
         // With its length said, a file that was cut on its way is no file.
         let request = request.header(header::CONTENT_LENGTH, bytes);
         let request = request.header(header::CONTENT_TYPE, "application/octet-stream");

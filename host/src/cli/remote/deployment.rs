@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Subcommand;
 use scorehost::deployment::{Parts, Spec};
-use scorehost::service::host::DeploymentView;
+use scorehost::service::host::{DeploymentView, EndpointView};
 use scorehost::service::{self, Asking, ServiceError};
 use serde_json::json;
 
@@ -127,11 +127,21 @@ fn create(
         }
         note!("the script is {}", offer.reference);
     }
+    // Looked at before anything is sent; who may not hears of a wrong name later.
+    match client.get::<EndpointView>(&format!("/endpoints/{}", encoded(endpoint))) {
+        Err(RemoteError::Answer { status: 403, .. }) | Ok(_) => {}
+        Err(error) => return Err(error.into()),
+    }
     let upload = Upload::begin(client, None)?;
     upload.tell_when_interrupted(None);
-    upload.send(&all)?;
-    note!("the host compiles and checks it");
-    Ok(client.post(&deployments(endpoint), &json!({"upload": upload.id(), "set_default": set_default}))?)
+    let made = upload.send(&all).and_then(|()| {
+        note!("the host compiles and checks it");
+        client.post(&deployments(endpoint), &json!({"upload": upload.id(), "set_default": set_default}))
+    });
+    if made.as_ref().err().is_none_or(RemoteError::is_refusal) {
+        upload.drop_own();
+    }
+    Ok(made?)
 }
 
 /// The YAML as it was written, the script below `code`, and the model below `model`.

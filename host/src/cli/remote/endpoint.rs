@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use scorehost::deployment::EndpointSpec;
+use scorehost::deployment::keys::{KEYS, Key, Level};
+use scorehost::deployment::{EndpointSpec, Spec};
 use scorehost::service::ServiceError;
-use scorehost::service::host::{EndpointView, InputSpec, JobRequest, JobView};
+use scorehost::service::host::{EndpointView, InputSpec, JobCheck, JobRequest, JobView};
 use scorehost::store::StoreUrl;
 use serde_json::{Map, Value, json};
 
@@ -91,7 +92,7 @@ pub(crate) struct InvokeArgs {
     /// Who answers [default: the endpoint's default deployment]
     #[arg(short, long, value_name = "DEPLOYMENT", value_parser = name)]
     deployment_name: Option<String>,
-    /// Replace a setting for this job: --set settings.mini_batch_size=5
+    /// Replace a setting for this job: --set settings.mini_batch_size=5, or mini_batch_size=5
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
     /// Post it once, however often it is tried with this key
@@ -196,42 +197,77 @@ fn change(set: &[(String, String)], mut tags: BTreeMap<String, String>) -> Resul
 
 fn invoke(args: &InvokeArgs) -> anyhow::Result<JobView> {
     let client = args.host.client()?;
-    // Looked at first: who may post jobs may not look at endpoints, perhaps, and hears of a wrong name after sending.
-    match find(&client, &args.name) {
-        Err(RemoteError::Answer { status: 403, .. }) | Ok(_) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let request = JobRequest {
-        input: input(&client, args)?,
-        output: args.output_path.clone(),
-        deployment: args.deployment_name.clone(),
-        set: args.set.iter().cloned().collect(),
-    };
+    let (deployment, output, set) = (args.deployment_name.clone(), args.output_path.clone(), settings(&args.set)?);
     let path = format!("{}/jobs", address(&args.name));
-    Ok(client.post_once(&path, &request, args.idempotency_key.as_deref())?)
+    if args.idempotency_key.is_none() {
+        // What would be refused is refused before anything is sent.
+        let check = JobCheck { output: output.clone(), deployment: deployment.clone(), set: set.clone() };
+        client.tell(&format!("{path}/check"), &check)?;
+    } else {
+        // What was accepted under this key is the answer, whatever would be refused today. Who may post jobs may not look at
+        // endpoints, perhaps, and hears of a wrong name after sending.
+        match find(&client, &args.name) {
+            Err(RemoteError::Answer { status: 403, .. }) | Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let (input, upload) = input(&client, args)?;
+    let request = JobRequest { input, output, deployment, set };
+    let posted = client.post_once(&path, &request, args.idempotency_key.as_deref());
+    let posted = posted.map_err(|error| match upload {
+        Some(upload) if error.is_refusal() => {
+            upload.drop_own();
+            error
+        }
+        Some(upload) => RemoteError::Unposted { upload: upload.id().to_owned(), source: Box::new(error) },
+        None => error,
+    });
+    Ok(posted?)
 }
 
-fn input(client: &Client, args: &InvokeArgs) -> anyhow::Result<InputSpec> {
+/// What `--set` replaces, with `settings.` before those keys that `run` takes without; each is one, and has a value that it
+/// may have.
+fn settings(set: &[(String, String)]) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut spec = Spec::parse("type: model", Path::new("")).map_err(ServiceError::from)?;
+    let mut full = BTreeMap::new();
+    for (key, value) in set {
+        spec.set(key, value).map_err(ServiceError::from)?;
+        let is =
+            |known: &Key| key.strip_prefix(known.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let is_setting = KEYS.iter().any(|known| known.level == Level::Settings && is(known));
+        full.insert(if is_setting { format!("settings.{key}") } else { key.clone() }, value.clone());
+    }
+    Ok(full)
+}
+
+/// What is scored, sent if it has to be; with its upload, if it has one.
+fn input<'c>(client: &'c Client, args: &InvokeArgs) -> anyhow::Result<(InputSpec, Option<Upload<'c>>)> {
     if let Some(path) = args.input.to_str().and_then(|input| input.strip_prefix(ON_HOST)) {
         if args.upload.is_some() {
             let text = "files of the host's are not uploaded".to_owned();
             return Err(RemoteError::Use { text, hint: "leave out --upload" }.into());
         }
-        return Ok(InputSpec::Path(path.to_owned()));
+        return Ok((InputSpec::Path(path.to_owned()), None));
     }
     if let Some(place) = args.input.to_str().filter(|text| StoreUrl::is_meant(text)) {
-        return Ok(InputSpec::Url(place.parse()?));
+        return Ok((InputSpec::Url(place.parse()?), None));
     }
     let pieces = pieces(&args.input, "")?;
     let upload = Upload::begin(client, args.upload.as_deref())?;
     upload.tell_when_interrupted(Some("endpoint invoke"));
-    upload.send(&pieces).map_err(|error| match error {
-        error if error.is_worth_a_retry() => {
-            RemoteError::BrokeOff { upload: upload.id().to_owned(), source: Box::new(error) }
+    upload.send(&pieces).map_err(|error| {
+        if error.is_refusal() {
+            upload.drop_own();
         }
-        error => error,
+        match error {
+            // Once the network is back, or there is room.
+            error if error.is_worth_a_retry() || matches!(error, RemoteError::Answer { status: 408 | 429, .. }) => {
+                RemoteError::BrokeOff { upload: upload.id().to_owned(), source: Box::new(error) }
+            }
+            error => error,
+        }
     })?;
-    Ok(InputSpec::Upload(upload.id().to_owned()))
+    Ok((InputSpec::Upload(upload.id().to_owned()), Some(upload)))
 }
 
 #[cfg(test)]
@@ -264,6 +300,27 @@ mod tests {
         assert_eq!(several, json!({"description": "a=b", "tags": {"new": "2", "old": "3"}}));
         for key in ["name", "tags", "tags.", "defaults", "defaults.deployment"] {
             assert!(set(&[(key, "x")]).is_err(), "{key}");
+        }
+    }
+
+    #[test]
+    fn settings_are_written_as_run_takes_them() {
+        let set = |key: &str, value: &str| {
+            settings(&[(key.to_owned(), value.to_owned())]).map(|set| set.into_keys().next().unwrap())
+        };
+        for (typed, value, sent) in [
+            ("mini_batch_size", "5", "settings.mini_batch_size"),
+            ("settings.mini_batch_size", "5", "settings.mini_batch_size"),
+            ("retry_settings.timeout", "5", "settings.retry_settings.timeout"),
+            ("environment_variables.A", "x", "settings.environment_variables.A"),
+            ("limits.memory", "1GiB", "settings.limits.memory"),
+            ("resources.instance_count", "1", "resources.instance_count"),
+            ("tags.team", "a", "tags.team"),
+        ] {
+            assert_eq!(set(typed, value).unwrap(), sent);
+        }
+        for (key, value) in [("mini_batch_sise", "5"), ("mini_batch_size", "many"), ("settings.nothing", "1")] {
+            assert!(set(key, value).unwrap_err().to_string().contains(&format!("`--set {key}`")), "{key}");
         }
     }
 }

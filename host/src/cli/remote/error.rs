@@ -69,6 +69,13 @@ pub(crate) enum RemoteError {
         #[source]
         source: Box<RemoteError>,
     },
+    /// All files were sent, and the job was not posted, or nobody saw it.
+    #[error("upload `{upload}` is on the host, and its job is not known to be accepted")]
+    Unposted {
+        upload: String,
+        #[source]
+        source: Box<RemoteError>,
+    },
     /// A file of the host's would leave the folder.
     #[error("the host names a file `{0}`, which is no path below a folder; nothing was written")]
     Path(String),
@@ -103,7 +110,7 @@ impl RemoteError {
             | RemoteError::Start { .. }
             | RemoteError::Path(_)
             | RemoteError::Length { .. } => Fault::Host,
-            RemoteError::BrokeOff { source, .. } => source.fault(),
+            RemoteError::BrokeOff { source, .. } | RemoteError::Unposted { source, .. } => source.fault(),
             _ => Fault::Caller,
         }
     }
@@ -117,6 +124,12 @@ impl RemoteError {
                 | RemoteError::Lost { .. }
                 | RemoteError::Length { .. }
         )
+    }
+
+    /// Whether the host said no to what was asked, and would again: nothing became of it.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, RemoteError::Answer { status: 400..=499, .. })
+            && !matches!(self, RemoteError::Answer { status: 408 | 429, .. })
     }
 
     /// A known cure, for the `hint:` line.
@@ -136,6 +149,11 @@ impl RemoteError {
             RemoteError::Empty(_) => "hidden files and links out of the folder are not taken",
             RemoteError::BrokeOff { upload, .. } => {
                 return Some(format!("--upload {upload} sends the files that are missing"));
+            }
+            RemoteError::Unposted { upload, .. } => {
+                return Some(format!(
+                    "`job list` tells whether it is; if not, --upload {upload} posts it without sending the files again"
+                ));
             }
             RemoteError::Exists(_) => "--overwrite replaces it, and -p names another folder",
             RemoteError::Use { hint, .. } => hint,

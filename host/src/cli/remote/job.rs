@@ -13,7 +13,7 @@ use scorehost::service::host::{JobStatus, JobView, ProgressView};
 use super::super::progress::{Watcher, count};
 use super::super::run::shown;
 use super::super::{COMPLETED, FAILED, WRONG_USE, note, say};
-use super::client::{Client, Page};
+use super::client::{Client, pages};
 use super::download::download;
 use super::error::{RemoteError, plain};
 use super::path::{encoded, local};
@@ -22,8 +22,6 @@ use super::{HostArgs, Yes, name, show};
 
 /// Between two looks at a job.
 const LOOK: Duration = Duration::from_millis(500);
-/// Jobs that are asked for at once.
-const PAGE: usize = 100;
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -143,22 +141,10 @@ fn list(
     (endpoint, status): (Option<&str>, Option<JobStatus>),
     limit: usize,
 ) -> Result<Vec<JobView>, RemoteError> {
-    let (mut jobs, mut before) = (Vec::new(), None);
-    while jobs.len() < limit {
-        let most = (limit - jobs.len()).min(PAGE);
-        let endpoint = endpoint.map(|name| format!("&endpoint={}", encoded(name))).unwrap_or_default();
-        let status = status.map(|status| format!("&status={}", status.name())).unwrap_or_default();
-        let from = before.map(|id: String| format!("&before={}", encoded(&id))).unwrap_or_default();
-        let page: Page<JobView> = client.get(&format!("/jobs?limit={most}{endpoint}{status}{from}"))?;
-        let is_last = page.items.is_empty();
-        jobs.extend(page.items);
-        before = page.next;
-        if is_last || before.is_none() {
-            break;
-        }
-    }
-    jobs.truncate(limit);
-    Ok(jobs)
+    let asked = [("endpoint", endpoint), ("status", status.map(JobStatus::name))];
+    let asked = asked.iter().filter_map(|(key, value)| Some(format!("{key}={}", encoded((*value)?))));
+    let asked = asked.collect::<Vec<_>>().join("&");
+    pages(client, &if asked.is_empty() { "/jobs".to_owned() } else { format!("/jobs?{asked}") }, limit)
 }
 
 /// Shows how far a job is until it ends. A host that is started anew goes on with its jobs, so that a connection that
@@ -167,10 +153,13 @@ fn stream(client: &Client, name: &str, format: Format) -> Result<u8, RemoteError
     let pauses = ExponentialBuilder::default().with_max_delay(Duration::from_secs(5)).with_max_times(25);
     let mut job = find(client, name)?;
     let mut watcher = Watcher::new(false);
-    let (mut is_begun, mut status) = (false, None);
+    let (mut is_begun, mut told) = (false, String::new());
     while !job.status.has_ended() {
-        if status.replace(job.status) != Some(job.status) {
-            note!("{}: {:?}", plain(&job.name), job.status);
+        let why = job.waits.as_ref().map(|why| format!(": {}", plain(why))).unwrap_or_default();
+        let now = format!("{:?}{why}", job.status);
+        if told != now {
+            note!("{}: {now}", plain(&job.name));
+            told = now;
         }
         if let Some(progress) = job.progress.map(counted) {
             if is_begun {
@@ -190,7 +179,11 @@ fn stream(client: &Client, name: &str, format: Format) -> Result<u8, RemoteError
         Format::Table => {
             say!("{:?}: {}", job.status, counts(&job).unwrap_or_else(|| "nothing was scored".to_owned()));
             if let Some(error) = &job.error {
+                let (error, hint) = error.split_once("\nhint: ").unwrap_or((error, ""));
                 say!("reason: {}", plain(error));
+                if !hint.is_empty() {
+                    note!("hint: {}", plain(hint));
+                }
             }
             note!("hint: scorehost job download -n {} fetches what there is", plain(&job.name));
         }
@@ -223,7 +216,7 @@ pub(super) fn counts(job: &JobView) -> Option<String> {
     };
     let running = || job.progress.map(|p| (p.done, p.files, p.failed, p.rows));
     let (done, files, failed, rows) = running().or_else(recorded)?;
-    Some(format!("{done} of {files} files, {failed} failed, {rows} rows"))
+    Some(format!("{done} of {}, {failed} failed, {}", count(files, "file"), count(rows, "row")))
 }
 
 #[cfg(test)]
@@ -252,6 +245,8 @@ mod tests {
         // Resumed: what it does now is newer than what it left.
         job.progress = Some(ProgressView { files: 9, done: 4, ..ProgressView::default() });
         assert_eq!(counts(&job).unwrap(), "4 of 9 files, 0 failed, 0 rows");
+        job.progress = Some(ProgressView { files: 1, done: 1, rows: 1, ..ProgressView::default() });
+        assert_eq!(counts(&job).unwrap(), "1 of 1 file, 0 failed, 1 row");
         job.progress = None;
         for odd in [json!(null), json!([]), json!({"counts": 1}), json!({"counts": {"files": -1}})] {
             job.record = Some(odd);

@@ -1,5 +1,5 @@
-//! The verbs that ask a running host, over HTTP: `model`, `endpoint`, `deployment`, `job`, `tenant`, `token`, `usage`
-//! and `audit`, in the words of Azure's command line.
+//! The verbs that ask a running host, over HTTP: `model`, `endpoint`, `deployment`, `job`, `upload`, `tenant`, `token`,
+//! `usage` and `audit`, in the words of Azure's command line.
 //!
 //! What goes in: what was typed, and files to send. What comes out: requests, and answers printed as tables, JSON or
 //! names. No rule is here: what may be named, made or deleted, the host decides.
@@ -17,6 +17,7 @@ mod report;
 mod show;
 mod tenant;
 mod upload;
+mod uploads;
 
 use std::io::{BufRead, IsTerminal, Write};
 
@@ -42,6 +43,9 @@ pub(crate) enum Group {
     /// Jobs of a host
     #[command(subcommand)]
     Job(job::Verb),
+    /// Uploads that a host keeps: folders that were sent to it
+    #[command(subcommand)]
+    Upload(uploads::Verb),
     /// Tenants of a host: who shares it
     #[command(subcommand)]
     Tenant(tenant::Verb),
@@ -112,6 +116,7 @@ pub(crate) fn remote(group: &Group) -> anyhow::Result<u8> {
         Group::Endpoint(verb) => endpoint::endpoint(verb),
         Group::Deployment(verb) => deployment::deployment(verb),
         Group::Job(verb) => job::job(verb),
+        Group::Upload(verb) => uploads::uploads(verb),
         Group::Tenant(verb) => tenant::tenant(verb),
         Group::Token(verb) => tenant::token(verb),
         Group::Usage(args) => report::usage(args),

@@ -7,6 +7,7 @@ use scorehost::service::host::ModelView;
 use serde_json::json;
 
 use super::super::{COMPLETED, FAILED, note};
+use super::error::RemoteError;
 use super::path::encoded;
 use super::upload::{Upload, pieces};
 use super::{HostArgs, Yes, name, show};
@@ -62,9 +63,12 @@ pub(super) fn model(verb: &Verb) -> anyhow::Result<u8> {
             let pieces = pieces(path, "")?;
             let upload = Upload::begin(&client, None)?;
             upload.tell_when_interrupted(None);
-            upload.send(&pieces)?;
-            let made: ModelView = client.post("/models", &json!({"name": name, "upload": upload.id()}))?;
-            show::one(&made, host.output);
+            let made = upload.send(&pieces);
+            let made = made.and_then(|()| client.post("/models", &json!({"name": name, "upload": upload.id()})));
+            if made.as_ref().err().is_none_or(RemoteError::is_refusal) {
+                upload.drop_own();
+            }
+            show::one::<ModelView>(&made?, host.output);
         }
         Verb::Show { name, version, host } => {
             let version = version.map(|version| format!("?version={version}")).unwrap_or_default();

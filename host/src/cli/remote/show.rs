@@ -1,9 +1,10 @@
 //! What verbs print of a host's things: tables for people, JSON for programs, names for scripts.
 
 use clap::ValueEnum;
+use indicatif::HumanBytes;
 use scorehost::service::host::{
     Action, DeploymentView, EndpointView, InputSpec, JobView, ModelView, NewTokenView, TenantDetailView, TenantView,
-    TokenView, UsageView,
+    TokenView, UploadLineView, UploadView, UsageView,
 };
 use serde::Serialize;
 
@@ -26,6 +27,18 @@ pub(crate) enum Format {
 
 /// Facts with their titles.
 type Facts = Vec<(&'static str, String)>;
+/// How a number of bytes is written.
+type Bytes = fn(u64) -> String;
+
+/// For people: `1.50 GiB`.
+fn human(bytes: u64) -> String {
+    HumanBytes(bytes).to_string()
+}
+
+/// For programs.
+fn plain_bytes(bytes: u64) -> String {
+    bytes.to_string()
+}
 
 /// A thing that is printed.
 pub(super) trait Shown: Serialize {
@@ -34,7 +47,7 @@ pub(super) trait Shown: Serialize {
     /// What other verbs call it by.
     fn name(&self) -> String;
     /// All that people are shown of it.
-    fn facts(&self) -> Facts;
+    fn facts(&self, bytes: Bytes) -> Facts;
 }
 
 /// Prints one thing.
@@ -44,13 +57,17 @@ pub(super) fn one<T: Shown>(thing: &T, format: Format) {
         Format::Csv => say_csv(std::slice::from_ref(thing)),
         Format::Name => say!("{}", plain(&thing.name())),
         Format::Table => {
-            let facts: Facts = thing.facts().into_iter().filter(|(_, value)| !value.is_empty()).collect();
-            let width = facts.iter().map(|(title, _)| title.len()).max().unwrap_or_default();
-            for (title, value) in facts {
-                say!("{title:<width$}  {}", plain(&value));
-            }
+            say!("{}", sheet(thing).join("\n"));
         }
     }
+}
+
+/// A line for each fact; one of several lines goes on below where it began.
+fn sheet<T: Shown>(thing: &T) -> Vec<String> {
+    let facts: Facts = thing.facts(human).into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    let width = facts.iter().map(|(title, _)| title.len()).max().unwrap_or_default();
+    let below = format!("\n{:width$}  ", "");
+    facts.iter().map(|(title, value)| format!("{title:<width$}  {}", plain(value).replace('\n', &below))).collect()
 }
 
 /// Prints a list.
@@ -68,7 +85,7 @@ fn lines<T: Shown>(things: &[T]) -> Table {
     let titles: Vec<String> = T::COLUMNS.iter().map(|title| format!("<{title}")).collect();
     let mut table = Table::new(&titles.iter().map(String::as_str).collect::<Vec<_>>());
     for thing in things {
-        let facts = thing.facts();
+        let facts = thing.facts(human);
         // One thing, one line.
         let cell = |title: &&str| facts.iter().find(|(t, _)| t == title).map(|(_, v)| plain(v).replace('\n', " "));
         table.row(T::COLUMNS.iter().map(|title| cell(title).unwrap_or_default()));
@@ -86,7 +103,7 @@ fn csv<T: Shown>(things: &[T]) -> String {
     let mut write = |row: Vec<String>| text.write_record(row).expect("rows are of one length; this is a bug");
     write(T::COLUMNS.iter().map(|&title| title.to_owned()).collect());
     for thing in things {
-        let facts = thing.facts();
+        let facts = thing.facts(plain_bytes);
         let cell = |title: &&str| facts.iter().find(|(t, _)| t == title).map(|(_, v)| plain(v)).unwrap_or_default();
         write(T::COLUMNS.iter().map(cell).collect());
     }
@@ -120,15 +137,15 @@ impl Shown for TenantView {
         self.name.clone()
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self, bytes: Bytes) -> Facts {
         vec![
             ("name", self.name.clone()),
             ("weight", self.weight.to_string()),
             ("jobs at once", self.quotas.running.to_string()),
             ("jobs waiting", self.quotas.queued.to_string()),
-            ("bytes", self.quotas.storage.to_string()),
+            ("bytes", bytes(self.quotas.storage)),
             ("instances", limit(self.quotas.instances)),
-            ("memory", limit(self.quotas.memory)),
+            ("memory", self.quotas.memory.map(bytes).unwrap_or_default()),
             ("CPU s a month", limit(self.quotas.cpu_seconds)),
             ("device s a month", limit(self.quotas.device_seconds)),
             ("created", self.created.clone()),
@@ -148,7 +165,7 @@ impl Shown for TenantDetailView {
         self.tenant.name.clone()
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self, bytes: Bytes) -> Facts {
         let (quotas, used) = (&self.tenant.quotas, &self.used);
         let of = |have: String, most: Option<u64>| match most {
             Some(most) => format!("{have} of {most}"),
@@ -159,9 +176,15 @@ impl Shown for TenantDetailView {
             ("weight", self.tenant.weight.to_string()),
             ("jobs at once", of(used.running.to_string(), Some(quotas.running.into()))),
             ("jobs waiting", of(used.queued.to_string(), Some(quotas.queued.into()))),
-            ("bytes", of(used.storage.to_string(), Some(quotas.storage))),
+            ("bytes", format!("{} of {}", bytes(used.storage), bytes(quotas.storage))),
             ("instances", of(used.instances.to_string(), quotas.instances)),
-            ("memory", of(used.memory.to_string(), quotas.memory)),
+            (
+                "memory",
+                match quotas.memory {
+                    Some(most) => format!("{} of {}", bytes(used.memory), bytes(most)),
+                    None => bytes(used.memory),
+                },
+            ),
             ("CPU s a month", of(format!("{:.1}", used.cpu_seconds), quotas.cpu_seconds)),
             ("device s a month", of(format!("{:.1}", used.device_seconds), quotas.device_seconds)),
             ("created", self.tenant.created.clone()),
@@ -177,7 +200,7 @@ impl Shown for UsageView {
         self.job.clone().unwrap_or_else(|| self.tenant.clone())
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self, bytes: Bytes) -> Facts {
         let usage = &self.usage;
         vec![
             ("tenant", self.tenant.clone()),
@@ -186,8 +209,8 @@ impl Shown for UsageView {
             ("CPU s", format!("{:.2}", usage.cpu_seconds)),
             ("device s", format!("{:.2}", usage.device_seconds)),
             ("instance s", format!("{:.2}", usage.instance_seconds)),
-            ("bytes in", usage.input_bytes.to_string()),
-            ("bytes out", usage.output_bytes.to_string()),
+            ("bytes in", bytes(usage.input_bytes)),
+            ("bytes out", bytes(usage.output_bytes)),
             ("files", usage.files.to_string()),
             ("rows", usage.rows.to_string()),
         ]
@@ -201,7 +224,7 @@ impl Shown for Action {
         self.object.clone()
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self, _: Bytes) -> Facts {
         vec![
             ("at", self.at.clone()),
             ("token", self.token.clone()),
@@ -218,7 +241,7 @@ impl Shown for TokenView {
         self.id.clone()
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self, _: Bytes) -> Facts {
         vec![
             ("id", self.id.clone()),
             ("tenant", self.tenant.clone()),
@@ -239,7 +262,7 @@ impl Shown for NewTokenView {
         self.token.clone()
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self, _: Bytes) -> Facts {
         vec![
             ("id", self.id.clone()),
             ("tenant", self.tenant.clone()),
@@ -256,7 +279,7 @@ impl Shown for ModelView {
         self.name.clone()
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self, _: Bytes) -> Facts {
         vec![
             ("name", self.name.clone()),
             ("version", self.version.to_string()),
@@ -273,7 +296,7 @@ impl Shown for EndpointView {
         self.name.clone()
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self, _: Bytes) -> Facts {
         let tags: Vec<String> = self.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let defaults = &self.defaults;
         let default = defaults.deployment_name.as_ref().zip(defaults.deployment_version);
@@ -298,7 +321,7 @@ impl Shown for DeploymentView {
         self.name.clone()
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self, _: Bytes) -> Facts {
         vec![
             ("name", self.name.clone()),
             ("version", self.version.to_string()),
@@ -312,6 +335,45 @@ impl Shown for DeploymentView {
     }
 }
 
+impl Shown for UploadLineView {
+    const COLUMNS: &'static [&'static str] = &["id", "finished", "begun", "files", "bytes"];
+
+    fn name(&self) -> String {
+        self.id.clone()
+    }
+
+    fn facts(&self, bytes: Bytes) -> Facts {
+        let many = || "very many".to_owned();
+        vec![
+            ("id", self.id.clone()),
+            ("finished", if self.finished { "yes" } else { "no" }.to_owned()),
+            ("begun", self.begun.clone()),
+            ("files", self.count.map_or_else(many, |count| count.to_string())),
+            ("bytes", self.bytes.map(bytes).unwrap_or_default()),
+        ]
+    }
+}
+
+impl Shown for UploadView {
+    const COLUMNS: &'static [&'static str] = UploadLineView::COLUMNS;
+
+    fn name(&self) -> String {
+        self.id.clone()
+    }
+
+    fn facts(&self, bytes: Bytes) -> Facts {
+        let all = self.files.iter().fold(0, |all: u64, file| all.saturating_add(file.bytes));
+        let line = UploadLineView {
+            id: self.id.clone(),
+            finished: self.finished,
+            begun: self.begun.clone(),
+            count: Some(self.files.len() as u64),
+            bytes: Some(all),
+        };
+        line.facts(bytes)
+    }
+}
+
 impl Shown for JobView {
     const COLUMNS: &'static [&'static str] = &["name", "endpoint", "deployment", "status", "done", "created", "ended"];
 
@@ -319,13 +381,15 @@ impl Shown for JobView {
         self.name.clone()
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self, _: Bytes) -> Facts {
         let input = match &self.input {
             InputSpec::Upload(upload) => format!("upload {upload}"),
             InputSpec::Path(path) => format!("server:{path}"),
             InputSpec::Url(place) => place.to_string(),
         };
         let set: Vec<String> = self.set.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let (error, hint) =
+            self.error.as_deref().map_or(("", ""), |error| error.split_once("\nhint: ").unwrap_or((error, "")));
         let canceling = if self.canceling { " (asked to stop)" } else { "" };
         vec![
             ("name", self.name.clone()),
@@ -333,8 +397,11 @@ impl Shown for JobView {
             ("deployment", format!("{}:{}", self.deployment, self.version)),
             ("status", format!("{:?}{canceling}", self.status)),
             ("done", super::job::counts(self).unwrap_or_default()),
-            ("error", text(self.error.as_ref())),
+            ("waits", text(self.waits.as_ref())),
+            ("error", error.to_owned()),
+            ("hint", hint.to_owned()),
             ("input", input),
+            ("output", text(self.output.as_ref())),
             ("set", set.join(", ")),
             ("created", self.created.clone()),
             ("started", text(self.started.as_ref())),
@@ -362,7 +429,32 @@ mod tests {
             table.lines(),
             ["  name     version  created", "  a        1        2026", "  b\u{fffd}[2J c  12       2026"]
         );
+        let usage = UsageView {
+            tenant: "t".to_owned(),
+            job: None,
+            jobs: 1,
+            usage: scorehost::service::host::Usage { input_bytes: 3 << 20, ..Default::default() },
+        };
+        assert!(lines(std::slice::from_ref(&usage)).lines()[1].contains("  3.00 MiB"));
+        assert!(csv(&[usage]).contains(",3145728,"), "programs get numbers");
         let text = csv(&[model("a,\"b\"", 1)]);
         assert_eq!(text, "name,version,digest,created\n\"a,\"\"b\"\"\",1,,2026\n");
+    }
+
+    #[test]
+    fn a_fact_of_several_lines_stays_in_its_column_and_a_hint_has_a_line() {
+        let job = serde_json::json!({
+            "name": "j", "endpoint": "e", "deployment": "d", "version": 1, "digest": "", "status": "Failed",
+            "canceling": false, "input": {"path": "/in"}, "output": "s3://b/out", "set": {}, "progress": null,
+            "error": "it broke\nin two\nhint: mend it", "record": null, "starts": 1, "created": "2026", "started": null,
+            "ended": null,
+        });
+        let job: JobView = serde_json::from_value(job).unwrap();
+        let sheet = sheet(&job);
+        let of = |title: &str| sheet.iter().find(|line| line.starts_with(title)).map(String::as_str);
+        assert_eq!(of("error"), Some("error       it broke\n            in two"));
+        assert_eq!(of("hint"), Some("hint        mend it"));
+        assert_eq!(of("output"), Some("output      s3://b/out"));
+        assert_eq!(of("waits"), None);
     }
 }

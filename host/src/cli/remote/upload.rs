@@ -1,10 +1,11 @@
 //! Sending files. What goes in: a file or a folder. What comes out: an upload of the host's that is finished.
 //!
-//! Each file is there whole or not at all, so that what broke off goes on with the files that are missing.
+//! Each file is there whole or not at all, so that what broke off goes on with the files that are missing; a large one goes
+//! on with the bytes that are.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,17 +13,23 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use scorehost::service::ServiceError;
-use scorehost::service::host::UploadView;
+use scorehost::service::host::{UploadFileView, UploadView, file_digest};
 use scorehost::store;
 
 use super::super::progress::count;
 use super::super::{INTERRUPTED, note};
-use super::client::{CONNECTIONS, Client, retried};
+use super::client::{CONNECTIONS, Client, Rest, retried};
 use super::error::{RemoteError, plain};
 use super::path::{encoded, encoded_path};
 
 /// Often enough to look alive.
 const TICK: Duration = Duration::from_millis(200);
+/// A file of so many bytes goes on from where it broke off; a smaller one is sent again sooner than it is asked for.
+const LARGE: u64 = 4 << 20;
+/// A host notices within half a minute that nobody sends any more.
+const NOTICED: Duration = Duration::from_secs(45);
+/// How often one after the other a large file breaks off without a byte more that came.
+const MOST_TRIES: u32 = 6;
 
 /// A file that is sent.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,6 +76,8 @@ pub(super) fn pieces(path: &Path, below: &str) -> anyhow::Result<Vec<Piece>> {
 pub(super) struct Upload<'c> {
     client: &'c Client,
     begun: UploadView,
+    /// Whether it was begun before this command.
+    is_earlier: bool,
 }
 
 impl<'c> Upload<'c> {
@@ -78,11 +87,19 @@ impl<'c> Upload<'c> {
             Some(id) => client.get_files(&format!("/uploads/{}", encoded(id)))?,
             None => client.ask_for("/uploads")?,
         };
-        Ok(Self { client, begun })
+        Ok(Self { client, begun, is_earlier: earlier.is_some() })
     }
 
     pub(super) fn id(&self) -> &str {
         &self.begun.id
+    }
+
+    /// Deletes it, where this command began it: once it was refused, or is copied to where it belongs, nobody needs it.
+    pub(super) fn drop_own(&self) {
+        if !self.is_earlier {
+            // It goes by its age, where it does not now.
+            let _ = self.client.delete(&self.address());
+        }
     }
 
     /// On Ctrl-C, tells how to go on: by a verb's `--upload`, or that nothing is to be done.
@@ -104,6 +121,10 @@ impl<'c> Upload<'c> {
         format!("/uploads/{}", encoded(self.id()))
     }
 
+    fn file(&self, piece: &Piece) -> String {
+        format!("{}/files/{}", self.address(), encoded_path(&piece.path))
+    }
+
     /// Sends what the host does not have, and finishes.
     pub(super) fn send(&self, pieces: &[Piece]) -> Result<(), RemoteError> {
         let began = Instant::now();
@@ -112,7 +133,8 @@ impl<'c> Upload<'c> {
         let style = ProgressStyle::with_template("{bar:32} {bytes}/{total_bytes}, {msg}, {eta} left");
         let bar = ProgressBar::new(bytes).with_style(style.expect("the template is well-formed; this is a bug"));
         bar.enable_steady_tick(TICK);
-        let done = self.send_all(&missing, &bar);
+        let spared = AtomicU64::new(0);
+        let done = self.send_all(&missing, &bar, &spared);
         bar.finish_and_clear();
         done?;
         if !self.begun.finished {
@@ -120,17 +142,23 @@ impl<'c> Upload<'c> {
         }
         let (files, before) = (count(missing.len() as u64, "file"), pieces.len() - missing.len());
         let before = if before > 0 { format!("; {before} were there") } else { String::new() };
-        let seconds = began.elapsed().as_secs_f64();
-        note!("sent {files}, {} in {seconds:.1} s{before}: {}", HumanBytes(bytes), plain(self.id()));
+        let (seconds, spared) = (began.elapsed().as_secs_f64(), spared.into_inner());
+        let parts = if spared > 0 { format!("; {} of these were there", HumanBytes(spared)) } else { String::new() };
+        note!("sent {files}, {} in {seconds:.1} s{parts}{before}: {}", HumanBytes(bytes), plain(self.id()));
         Ok(())
     }
 
-    /// Several at once: each waits for the host's disk. The first that fails ends it.
-    fn send_all(&self, pieces: &[&Piece], bar: &ProgressBar) -> Result<(), RemoteError> {
+    /// Several at once: each waits for the host's disk. The first that fails ends it. Adds up what the host had of files from
+    /// before.
+    fn send_all(&self, pieces: &[&Piece], bar: &ProgressBar, spared: &AtomicU64) -> Result<(), RemoteError> {
         let (next, sent, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(None));
         let work = || {
             while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = retried(|| self.send_one(piece, bar)) {
+                let whole = || retried(|| self.send_one(piece, bar).map(|()| 0));
+                let done = if piece.bytes < LARGE { whole() } else { self.send_large(piece, bar) };
+                if let Ok(there) = done {
+                    spared.fetch_add(there, Ordering::Relaxed);
+                } else if let Err(error) = done {
                     next.store(pieces.len(), Ordering::Relaxed);
                     failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                     return;
@@ -150,7 +178,7 @@ impl<'c> Upload<'c> {
 
     fn send_one(&self, piece: &Piece, bar: &ProgressBar) -> Result<(), RemoteError> {
         let file = File::open(&piece.file).map_err(|e| unreadable(&piece.file, e))?;
-        let path = format!("{}/files/{}", self.address(), encoded_path(&piece.path));
+        let path = self.file(piece);
         let read = Arc::<AtomicU64>::default();
         let counted = Counted { file, bar: bar.clone(), read: Arc::clone(&read) };
         let done = self.client.put(&path, piece.bytes, counted);
@@ -158,6 +186,81 @@ impl<'c> Upload<'c> {
             bar.dec(read.load(Ordering::Relaxed));
         }
         done
+    }
+
+    /// Sends a file from where it broke off, as often as it goes on; what the host had of it before.
+    fn send_large(&self, piece: &Piece, bar: &ProgressBar) -> Result<u64, RemoteError> {
+        let before = if self.is_earlier { retried(|| self.there(piece))? } else { 0 };
+        let (mut first, mut tries, mut digest) = (before, 0, None);
+        loop {
+            let error = match self.send_rest(piece, first, &mut digest, bar) {
+                Ok(()) => return Ok(before.min(first)),
+                Err(error) => error,
+            };
+            match error {
+                // What is there is of another file, such as this one before it changed.
+                RemoteError::Answer { status: 400, .. } if first > 0 => {
+                    first = 0;
+                    continue;
+                }
+                // The host has not noticed yet that the connection is gone, or has more or less than it said.
+                RemoteError::Answer { status: 409, .. } => {}
+                ref error if error.is_worth_a_retry() => {}
+                error => return Err(error),
+            }
+            std::thread::sleep(Duration::from_millis(200 << tries));
+            let now = retried(|| self.there(piece))?;
+            tries = if now > first { 0 } else { tries + 1 };
+            if tries > MOST_TRIES {
+                return Err(error);
+            }
+            first = now;
+        }
+    }
+
+    fn send_rest(
+        &self,
+        piece: &Piece,
+        first: u64,
+        digest: &mut Option<[u8; 32]>,
+        bar: &ProgressBar,
+    ) -> Result<(), RemoteError> {
+        let failed = |error| unreadable(&piece.file, error);
+        let mut file = File::open(&piece.file).map_err(failed)?;
+        // Only where it goes on: the file may have changed since its beginning was sent.
+        if first > 0 && digest.is_none() {
+            *digest = Some(file_digest(&piece.file).map_err(failed)?);
+        }
+        file.seek(SeekFrom::Start(first)).map_err(failed)?;
+        let rest = Rest { first, total: piece.bytes, digest: digest.filter(|_| first > 0) };
+        let read = Arc::<AtomicU64>::default();
+        bar.inc(first);
+        let counted = Counted { file, bar: bar.clone(), read: Arc::clone(&read) };
+        let done = self.client.put_rest(&self.file(piece), &rest, counted);
+        if done.is_err() {
+            bar.dec(first + read.load(Ordering::Relaxed));
+        }
+        done
+    }
+
+    /// How much the host has of a file, once nobody sends it.
+    fn there(&self, piece: &Piece) -> Result<u64, RemoteError> {
+        let began = Instant::now();
+        loop {
+            let found: UploadFileView = match self.client.get(&self.file(piece)) {
+                Err(RemoteError::Answer { status: 404, .. }) => return Ok(0),
+                found => found?,
+            };
+            if !found.sending {
+                let is_part = !found.whole && found.total == piece.bytes && found.bytes < piece.bytes;
+                return Ok(if is_part { found.bytes } else { 0 });
+            }
+            if began.elapsed() > NOTICED {
+                let text = format!("`{}` of upload `{}` is being sent by somebody else", piece.path, plain(self.id()));
+                return Err(RemoteError::Use { text, hint: "wait until that has ended" });
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
     }
 }
 
@@ -211,7 +314,12 @@ mod tests {
     fn only_what_the_host_lacks_is_sent_again() {
         let piece = |path: &str, bytes| Piece { file: PathBuf::new(), path: path.to_owned(), bytes };
         let file = |path: &str, bytes| FileView { path: path.to_owned(), bytes };
-        let begun = UploadView { id: "u".into(), finished: false, files: vec![file("a", 1), file("b", 2)] };
+        let begun = UploadView {
+            id: "u".into(),
+            finished: false,
+            begun: String::new(),
+            files: vec![file("a", 1), file("b", 2)],
+        };
         let pieces = [piece("a", 1), piece("b", 3), piece("c", 1)];
         let left: Vec<_> = missing(&begun, &pieces).into_iter().map(|piece| piece.path.as_str()).collect();
         assert_eq!(left, ["b", "c"]);

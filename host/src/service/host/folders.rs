@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::parts::PARTS;
 use super::{FileView, HostError, disk};
 use crate::output::remove_tree;
 use crate::state::Tenant;
@@ -62,13 +63,18 @@ impl Folders {
         self.of(tenant).join("jobs").join(id)
     }
 
-    /// What was being put in its place when the host ended: never named by the state.
+    /// What was being put in its place when the host ended: never named by the state. And parts of files, which the disk may
+    /// not have as they came.
     pub(super) fn remove_leavings(&self) -> Result<(), HostError> {
         let failed = disk("clear the data folder");
         for tenant in fs::read_dir(&self.tenants).map_err(&failed)? {
-            let making = tenant.map_err(&failed)?.path().join("making");
-            if making.is_dir() {
-                remove_tree(&making).map_err(&failed)?;
+            let tenant = tenant.map_err(&failed)?.path();
+            let uploads = fs::read_dir(tenant.join("uploads")).into_iter().flatten();
+            let parts = uploads.filter_map(|upload| Some(upload.ok()?.path().join(PARTS)));
+            for left in parts.chain([tenant.join("making")]) {
+                if left.is_dir() {
+                    remove_tree(&left).map_err(&failed)?;
+                }
             }
         }
         Ok(())
@@ -247,6 +253,18 @@ pub(super) fn measure(folder: &Path) -> Measured {
         files: all.files + 1,
         bytes: all.bytes.saturating_add(facts.len()),
     })
+}
+
+/// As [`measure`], while `left` files and folders may still be looked at; none where there are more.
+pub(super) fn measure_within(folder: &Path, left: &mut usize) -> Option<Measured> {
+    let mut all = Measured::default();
+    for entry in walkdir::WalkDir::new(folder) {
+        *left = left.checked_sub(1)?;
+        if let Some(facts) = entry.ok().and_then(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file) {
+            (all.files, all.bytes) = (all.files + 1, all.bytes.saturating_add(facts.len()));
+        }
+    }
+    Some(all)
 }
 
 /// Every file below, by path; links and what is hidden from callers are left out.

@@ -9,7 +9,10 @@ use rand::RngExt;
 use sha2::{Digest, Sha256};
 
 use super::folders::list;
-use super::{Caller, FileView, Host, HostError, InputSpec, JobRequest, JobView, Scope, disk, names, places};
+use super::{
+    Caller, FileView, Host, HostError, InputSpec, JobCheck, JobRequest, JobView, Scope, StoreUrl, disk, names, places,
+    waits,
+};
 use crate::cache::hex;
 use crate::deployment::{Settings, Spec, SpecError};
 use crate::fault;
@@ -50,17 +53,7 @@ impl Host {
         if key.is_some_and(|key| key.is_empty() || key.len() > MOST_KEY) {
             return Err(HostError::Refused(format!("the idempotency key is empty or over {MOST_KEY} bytes")));
         }
-        let is_long = |text: &str| text.len() > MOST_OVERRIDE;
-        if request.set.len() > MOST_OVERRIDES || request.set.iter().any(|(k, v)| is_long(k) || is_long(v)) {
-            let text = format!("over {MOST_OVERRIDES} settings are replaced, or one is over {MOST_OVERRIDE} bytes");
-            return Err(HostError::Refused(text));
-        }
-        // Whoever could replace these would choose what else of the host a job reads.
-        if let Some(key) = request.set.keys().find(|key| !may_replace(key)) {
-            return Err(HostError::Refused(format!(
-                "`{key}` is not replaced by a job\nhint: `settings.…` but for its limits, `resources.…` and `tags.…` are"
-            )));
-        }
+        may_replace_all(&request.set)?;
         let digest_of = |request: &JobRequest| {
             let body = serde_json::to_string(request).expect("a request of plain values is JSON; this is a bug");
             hex(&Sha256::digest(format!("{endpoint}\0{body}")))
@@ -84,17 +77,7 @@ impl Host {
         {
             return Ok((self.view(job)?, false));
         }
-        let named = request.deployment.as_deref().map(names::versioned).transpose()?;
-        let Some(deployment) = self.state.answering(caller.tenant.id, endpoint, named)? else {
-            return Err(HostError::Refused(format!(
-                "endpoint `{endpoint}` has no default deployment\nhint: name one, or set the endpoint's \
-                 `defaults.deployment_name`"
-            )));
-        };
-        let settings = settings(&deployment, &request.set)?;
-        let instances = settings.max_concurrency_per_instance.get().into();
-        self.folders.count(caller.tenant.id);
-        self.folders.take(&caller.tenant, 0)?;
+        let (deployment, size) = self.answering(caller, endpoint, request.deployment.as_deref(), &request.set)?;
         let _naming = self.remover.naming();
         self.allow(caller, request)?;
         let new = NewJob {
@@ -104,8 +87,8 @@ impl Host {
             input: serde_json::to_value(&request.input).expect("plain values are JSON; this is a bug"),
             output: request.output.as_ref().map(ToString::to_string),
             overrides: request.set.clone(),
-            instances,
-            memory: settings.limits.memory.saturating_mul(instances).min(i64::MAX.unsigned_abs()),
+            instances: size.0,
+            memory: size.1,
             idempotency: key.map(str::to_owned),
             request: digest,
         };
@@ -125,6 +108,41 @@ impl Host {
         Ok((self.view(job)?, is_new))
     }
 
+    /// Whether a job would be accepted now whose input is still to be sent: before somebody sends it for nothing.
+    ///
+    /// # Errors
+    /// As [`Host::submit`], but for the input's.
+    pub fn check_job(&self, caller: &Caller, endpoint: &str, wish: &JobCheck) -> Result<(), HostError> {
+        caller.may(Scope::Invoke)?;
+        may_replace_all(&wish.set)?;
+        let (_, size) = self.answering(caller, endpoint, wish.deployment.as_deref(), &wish.set)?;
+        self.allow_output(caller, wish.output.as_ref())?;
+        Ok(self.state.admits(caller.tenant.id, size)?)
+    }
+
+    /// What would answer a job, with the instances that it asks for and the bytes that these may have.
+    fn answering(
+        &self,
+        caller: &Caller,
+        endpoint: &str,
+        deployment: Option<&str>,
+        set: &BTreeMap<String, String>,
+    ) -> Result<(Deployment, (u64, u64)), HostError> {
+        let named = deployment.map(names::versioned).transpose()?;
+        let Some(deployment) = self.state.answering(caller.tenant.id, endpoint, named)? else {
+            return Err(HostError::Refused(format!(
+                "endpoint `{endpoint}` has no default deployment\nhint: name one, or set the endpoint's \
+                 `defaults.deployment_name`"
+            )));
+        };
+        let settings = settings(&deployment, set)?;
+        let instances = settings.max_concurrency_per_instance.get().into();
+        let memory = settings.limits.memory.saturating_mul(instances).min(i64::MAX.unsigned_abs());
+        self.folders.count(caller.tenant.id);
+        self.folders.take(&caller.tenant, 0)?;
+        Ok((deployment, (instances, memory)))
+    }
+
     /// Where a job's input lies on this machine.
     pub(super) fn input(&self, caller: &Caller, input: &InputSpec) -> Result<PathBuf, HostError> {
         match input {
@@ -142,17 +160,23 @@ impl Host {
                 places::allowed(&self.options.allowed_places, caller.tenant(), place, "--allow-input")?;
             }
         }
-        let Some(place) = &request.output else { return Ok(()) };
+        self.allow_output(caller, request.output.as_ref())
+    }
+
+    fn allow_output(&self, caller: &Caller, place: Option<&StoreUrl>) -> Result<(), HostError> {
+        let Some(place) = place else { return Ok(()) };
         places::allowed(&self.options.allowed_outputs, caller.tenant(), place, "--allow-output")
     }
 
-    /// One job.
+    /// One job, and why it waits if it does.
     ///
     /// # Errors
     /// If there is none.
     pub fn job(&self, caller: &Caller, name: &str) -> Result<JobView, HostError> {
         caller.may_either(Scope::Read, Scope::Invoke)?;
-        self.view(self.state.job(caller.tenant.id, name)?)
+        let job = self.state.job(caller.tenant.id, name)?;
+        let waits = self.state.waits(&job)?.map(|(one, before)| waits::why(&one, before, self.scheduler.places()));
+        Ok(JobView { waits, ..self.view(job)? })
     }
 
     /// The tenant's jobs, the newest first, from before one of them on.
@@ -247,6 +271,7 @@ impl Host {
             version: job.version,
             digest: job.folder,
             status: job.status,
+            waits: None,
             input,
             output: job.output,
             set: job.overrides,
@@ -276,6 +301,22 @@ fn settings(deployment: &Deployment, set: &BTreeMap<String, String>) -> Result<S
         spec.set(key, value).map_err(refused)?;
     }
     Ok(spec.settings())
+}
+
+/// Whether a job may have such settings in the place of its deployment's.
+fn may_replace_all(set: &BTreeMap<String, String>) -> Result<(), HostError> {
+    let is_long = |text: &str| text.len() > MOST_OVERRIDE;
+    if set.len() > MOST_OVERRIDES || set.iter().any(|(k, v)| is_long(k) || is_long(v)) {
+        let text = format!("over {MOST_OVERRIDES} settings are replaced, or one is over {MOST_OVERRIDE} bytes");
+        return Err(HostError::Refused(text));
+    }
+    // Whoever could replace these would choose what else of the host a job reads.
+    if let Some(key) = set.keys().find(|key| !may_replace(key)) {
+        return Err(HostError::Refused(format!(
+            "`{key}` is not replaced by a job\nhint: `settings.…` but for its limits, `resources.…` and `tags.…` are"
+        )));
+    }
+    Ok(())
 }
 
 fn may_replace(key: &str) -> bool {

@@ -11,6 +11,7 @@ mod folders;
 mod jobs;
 mod names;
 mod pages;
+mod parts;
 mod places;
 mod process;
 mod removal;
@@ -22,6 +23,7 @@ mod turns;
 mod uploads;
 mod usage;
 mod views;
+mod waits;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -33,16 +35,17 @@ pub use devices::{DevicesView, EngineView};
 pub use jobs::MOST_PAGE;
 pub use names::NameError;
 pub use pages::{GalleryItem, GalleryPage, JobsFilter, PictureKind, TablePage, TenantUse};
+pub use parts::{Span, digest as file_digest};
 pub use places::{BadRoot, PlaceRoot};
 pub use process::FINISH;
 pub use tenants::{Caller, Scope};
 pub use told::{Named, Since, Teller, Told};
-pub use uploads::MOST_FILE_BYTES;
+pub use uploads::{FilePut, MOST_FILE_BYTES, UploadFile};
 pub use usage::UsageQuery;
 pub use views::{
-    DeploymentView, DeviceView, EndpointView, FileView, FinishedUploadView, InputSpec, JobRequest, JobView, ModelView,
-    NewTokenView, PaceView, ProgressView, TenantDetailView, TenantUseView, TenantView, TokenView, UploadView,
-    UsageView,
+    DeploymentView, DeviceView, EndpointView, FileView, FinishedUploadView, InputSpec, JobCheck, JobRequest, JobView,
+    ModelView, NewTokenView, PaceView, ProgressView, TenantDetailView, TenantUseView, TenantView, TokenView,
+    UploadFileView, UploadLineView, UploadView, UsageView,
 };
 
 pub use crate::state::{Action, JobStatus, Quotas, QuotasChange, Usage};
@@ -89,6 +92,19 @@ pub enum HostError {
     /// The host does as much of this as it does at once.
     #[error("the host is checking as many deployments, or reading as many uploads, as it does at once")]
     Busy,
+    /// Somebody sends the same file.
+    #[error("the file `{0}` is being sent\nhint: send it again when that has ended")]
+    Sending(String),
+    /// A file goes on from where it broke off, and from nowhere else.
+    #[error(
+        "of the {total} bytes of the file {there} are there\nhint: `GET` tells how many are; send those behind them, or all"
+    )]
+    Offset {
+        /// Bytes that are there.
+        there: u64,
+        /// Bytes that it is to have.
+        total: u64,
+    },
     /// Another host has the folder.
     #[error("another process serves this folder")]
     Held,
@@ -102,6 +118,8 @@ impl HostError {
             HostError::Disk { .. } => Fault::Host,
             HostError::Busy => Fault::Transient,
             HostError::Held
+            | HostError::Sending(_)
+            | HostError::Offset { .. }
             | HostError::Name(_)
             | HostError::Stranger
             | HostError::Scope(_)
@@ -150,6 +168,8 @@ pub struct Host {
     remover: Remover,
     /// Held while a file is put into an upload, and while one is finished.
     sealing: Arc<Mutex<()>>,
+    /// Files of which somebody sends a part.
+    sending: parts::Sending,
     /// Checks of deployments that are under way.
     checks: AtomicUsize,
     /// Uploads that are digested.
@@ -190,6 +210,7 @@ impl Host {
                 scheduler,
                 remover,
                 sealing: Arc::default(),
+                sending: parts::Sending::default(),
                 checks: AtomicUsize::new(0),
                 hashing: AtomicUsize::new(0),
                 devices: devices::Seen::default(),

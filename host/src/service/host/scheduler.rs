@@ -51,6 +51,7 @@ pub(super) struct Scheduler {
 }
 
 struct Shared {
+    most_jobs: usize,
     running: Mutex<HashMap<String, Running>>,
     woken: Condvar,
     work: AtomicBool,
@@ -105,7 +106,6 @@ struct Turn {
     program: PathBuf,
     allowed_inputs: Vec<PathBuf>,
     allowed_places: Vec<PlaceRoot>,
-    most_jobs: usize,
     processors: f64,
     metrics: Arc<Metrics>,
     traces: Traces,
@@ -115,6 +115,7 @@ impl Scheduler {
     /// Goes on with the jobs that were accepted and have not ended.
     pub(super) fn start(state: Arc<State>, folders: Folders, options: &HostOptions) -> Result<Self, HostError> {
         let shared = Arc::new(Shared {
+            most_jobs: options.most_jobs.max(1),
             running: Mutex::default(),
             woken: Condvar::new(),
             work: AtomicBool::new(true),
@@ -126,7 +127,6 @@ impl Scheduler {
             program: options.program.clone(),
             allowed_inputs: options.allowed_inputs.clone(),
             allowed_places: options.allowed_places.clone(),
-            most_jobs: options.most_jobs.max(1),
             #[expect(clippy::cast_precision_loss, reason = "a count")]
             processors: std::thread::available_parallelism().map_or(1, usize::from) as f64,
             metrics: Arc::clone(&options.metrics),
@@ -156,6 +156,11 @@ impl Scheduler {
     /// What every job that runs told of itself.
     pub(super) fn all_heard(&self) -> Vec<Heard> {
         self.shared.running().values().map(|running| running.process.heard()).collect()
+    }
+
+    /// Jobs that have a place, and places.
+    pub(super) fn places(&self) -> (usize, usize) {
+        (self.shared.running().len(), self.shared.most_jobs)
     }
 
     /// Asks a job that runs to stop.
@@ -263,7 +268,7 @@ impl Turn {
 
     /// Begins jobs until enough run or none may.
     fn fill(&self, turns: &mut Turns) -> Result<(), HostError> {
-        while self.shared.running().len() < self.most_jobs {
+        while self.shared.running().len() < self.shared.most_jobs {
             let mut waiting = self.state.waiting()?;
             // Its tenant's limits were lowered since it was accepted.
             if let Some((one, error)) = waiting.iter().find_map(|one| Some((one, one.fits().err()?))) {
@@ -281,7 +286,7 @@ impl Turn {
     /// Where all places are taken, and somebody waits who has less than a fair share: asks a job of whoever has more to
     /// make room. It waits again, and goes on later from what it has committed.
     fn make_room(&self, turns: &mut Turns) -> Result<(), HostError> {
-        if self.shared.running().len() < self.most_jobs {
+        if self.shared.running().len() < self.shared.most_jobs {
             return Ok(());
         }
         let mut waiting = self.state.waiting()?;

@@ -1,6 +1,8 @@
 //! Folders that callers send, file by file: each file is there whole or not at all, so that what broke off goes on with
-//! the files that are missing.
+//! the files that are missing, and within a large one with the bytes that are ([`super::parts`]).
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -8,8 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::folders::{ENTRY, Folders, list, measure};
-use super::{Caller, FinishedUploadView, Host, HostError, Scope, UploadView, disk, names};
+use super::folders::{ENTRY, Folders, Measured, list, measure, measure_within};
+use super::parts::{self, Part, Span};
+use super::{
+    Caller, FinishedUploadView, Host, HostError, MOST_PAGE, Scope, UploadFileView, UploadLineView, UploadView, disk,
+    names,
+};
 use crate::service::digest::ModelDigest;
 use crate::state::{StateError, Tenant};
 
@@ -21,6 +27,11 @@ const FINISHED: &str = "finished";
 const FILES: &str = "files";
 /// What the files are, once somebody asked.
 const DIGEST: &str = "digest";
+/// How many files there are, and their bytes, once it is finished.
+const COUNTED: &str = "counted";
+
+/// Files and folders of uploads that are not finished which are looked at for one page of a list: some 50 ms of work.
+const MOST_LOOKED: usize = 20_000;
 
 /// Uploads that are digested at once.
 const MOST_HASHING: usize = 4;
@@ -41,12 +52,28 @@ impl Drop for Hashing<'_> {
     }
 }
 
-/// A file that is being sent. It is nowhere until [`UploadFile::finish`].
+/// A file to be sent.
+#[derive(Clone, Debug, Default)]
+pub struct FilePut {
+    /// Its path below the upload's folder.
+    pub path: String,
+    /// Which bytes of it come, where what comes is kept if it breaks off.
+    pub span: Option<Span>,
+    /// SHA-256 of the whole file, which is checked at the end.
+    pub digest: Option<[u8; 32]>,
+}
+
+/// A file that is being sent. It is nowhere until [`UploadFile::finish`]; dropped before that, what came is kept if it came
+/// as a span.
 pub struct UploadFile {
-    part: Option<tempfile::NamedTempFile>,
-    /// The upload's folder, and the file's place in it.
+    file: Option<tempfile::NamedTempFile>,
+    part: Option<Part>,
+    digest: Option<[u8; 32]>,
+    /// The upload's folder, the file's place in it, and that of what came of it.
     upload: PathBuf,
     place: PathBuf,
+    parts: PathBuf,
+    /// Bytes that are there, with those that were.
     bytes: u64,
     taken: u64,
     folders: Folders,
@@ -60,24 +87,50 @@ impl UploadFile {
     /// # Errors
     /// If the file gets too large, the tenant's storage is full, or the disk refuses.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), HostError> {
-        self.bytes += bytes.len() as u64;
-        if self.bytes > MOST_FILE_BYTES {
-            return Err(HostError::Refused(format!("a file of more than {MOST_FILE_BYTES} bytes is not taken")));
+        let most = self.part.as_ref().map_or(MOST_FILE_BYTES, |part| part.span.end);
+        let then = self.bytes.saturating_add(bytes.len() as u64);
+        if then > most {
+            // Nobody could tell which of the bytes were meant.
+            self.part = None;
+            let text = if most == MOST_FILE_BYTES { "a file" } else { "the body" };
+            return Err(HostError::Refused(format!("{text} of more than {most} bytes is not taken")));
         }
         self.folders.take(&self.tenant, bytes.len() as u64)?;
         self.taken += bytes.len() as u64;
-        let part = self.part.as_mut().expect("it is taken at the end only; this is a bug");
-        part.write_all(bytes).map_err(disk("keep the file"))
+        self.bytes = then;
+        let file = self.file.as_mut().expect("it is taken at the end only; this is a bug");
+        file.write_all(bytes).map_err(|error| {
+            // How much of it the disk has is not known.
+            self.part = None;
+            disk("keep the file")(error)
+        })
     }
 
-    /// Puts the file in its place, in the stead of one that is there.
+    /// Puts the file in its place, in the stead of one that is there; false where more of it is to come, and what came is
+    /// kept.
     ///
     /// # Errors
-    /// If the upload was finished meanwhile, a folder is in its place, or the disk refuses.
-    pub fn finish(mut self) -> Result<(), HostError> {
+    /// If less came than was said, or other bytes, the upload was finished meanwhile, a folder is in its place, or the disk
+    /// refuses.
+    pub fn finish(mut self) -> Result<bool, HostError> {
+        if let Some(Span { first, end, total }) = self.part.as_ref().map(|part| part.span) {
+            if self.bytes < end {
+                let (came, said) = (self.bytes - first, end - first);
+                return Err(HostError::Refused(format!("the body has {came} bytes in the place of {said}")));
+            }
+            if end < total {
+                return Ok(false);
+            }
+        }
         let failed = disk("keep the file");
-        let part = self.part.take().expect("it is taken here only; this is a bug");
-        part.as_file().sync_all().map_err(&failed)?;
+        let file = self.file.take().expect("it is taken here only; this is a bug");
+        if let Some(said) = self.digest
+            && parts::digest(file.path()).map_err(&failed)? != said
+        {
+            let text = "the file is not what its digest says\nhint: it changed since its beginning was sent, perhaps: send all of it again";
+            return Err(HostError::Refused(text.into()));
+        }
+        file.as_file().sync_all().map_err(&failed)?;
         let _sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
         if self.upload.join(FINISHED).exists() {
             return Err(HostError::Refused("the upload is finished".into()));
@@ -95,17 +148,40 @@ impl UploadFile {
         let parent = self.place.parent().expect("files lie in folders; this is a bug");
         fs::create_dir_all(parent).map_err(refused)?;
         let before = self.place.metadata().map_or(0, |facts| facts.len() + ENTRY);
-        part.persist(&self.place).map_err(|e| refused(e.error))?;
+        file.persist(&self.place).map_err(|e| refused(e.error))?;
         self.taken = before;
-        // That it is still being sent is seen by this time; without it, it would be removed as one that was given up.
+        // What came of it earlier is of no use any more.
+        parts::discard(&self.folders, self.tenant.id, &self.parts)?;
+        self.touch();
+        Ok(true)
+    }
+
+    /// That it is still being sent is seen by this time; without it, it would be removed as one that was given up.
+    fn touch(&self) {
         let _ = File::open(&self.upload).and_then(|folder| folder.set_modified(SystemTime::now()));
-        Ok(())
+    }
+
+    /// Keeps what came, if it may go on from there.
+    fn keep(&mut self) {
+        let (Some(file), Some(part)) = (self.file.take(), &self.part) else { return };
+        let _sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.bytes == 0 || !self.upload.is_dir() || self.upload.join(FINISHED).exists() {
+            return;
+        }
+        if let Err(error) = part.keep(file, self.bytes) {
+            tracing::warn!(error = %error, "what came of a file is not kept");
+            return;
+        }
+        // All but the last byte, where all came.
+        self.taken = self.bytes / part.span.total;
+        self.touch();
     }
 }
 
 impl Drop for UploadFile {
     /// What is not kept does not count, nor what was replaced.
     fn drop(&mut self) {
+        self.keep();
         self.folders.give_back(self.tenant.id, self.taken);
     }
 }
@@ -120,7 +196,45 @@ impl Host {
         let id = super::jobs::new_id("upload");
         let files = self.folders.upload(caller.tenant.id, &id).join(FILES);
         fs::create_dir_all(files).map_err(disk("begin the upload"))?;
-        Ok(UploadView { id, finished: false, files: Vec::new() })
+        let begun = begun(&id).unwrap_or_default();
+        Ok(UploadView { id, finished: false, begun, files: Vec::new() })
+    }
+
+    /// The tenant's uploads, the newest first, from before one of them on. Of those that are not finished, files are counted
+    /// as far as one page may take; where that ends, how many there are is not told.
+    ///
+    /// # Errors
+    /// If the caller may not, or the disk refuses.
+    pub fn uploads(&self, caller: &Caller, before: Option<&str>, most: u32) -> Result<Vec<UploadLineView>, HostError> {
+        caller.may_either(Scope::Invoke, Scope::Write)?;
+        let most = most.clamp(1, MOST_PAGE) as usize;
+        let failed = disk("list the uploads");
+        let all = match fs::read_dir(self.folders.upload(caller.tenant.id, "")) {
+            Ok(all) => all,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        // Only the names of one page are held, however many there are.
+        let mut newest = BinaryHeap::new();
+        for entry in all {
+            let Ok(id) = entry.map_err(&failed)?.file_name().into_string() else { continue };
+            if before.is_none_or(|before| *id < *before) {
+                newest.push(Reverse(id));
+                if newest.len() > most {
+                    newest.pop();
+                }
+            }
+        }
+        let mut left = MOST_LOOKED;
+        let lines = newest.into_sorted_vec().into_iter().filter_map(|Reverse(id)| {
+            let (begun, folder) = (begun(&id)?, self.folders.upload(caller.tenant.id, &id));
+            // Deleted meanwhile.
+            let finished = folder.join(FINISHED).exists();
+            let counted = counted(&folder).or_else(|| measure_within(&folder.join(FILES), &mut left));
+            let (count, bytes) = counted.map(|there| (there.files, there.bytes)).unzip();
+            Some(UploadLineView { id, finished, begun, count, bytes })
+        });
+        Ok(lines.collect())
     }
 
     /// Where an upload is, if there is one.
@@ -132,32 +246,72 @@ impl Host {
         if is_id && folder.is_dir() { Ok(folder) } else { Err(unknown().into()) }
     }
 
-    /// Begins a file of an upload.
+    /// Begins a file of an upload, or goes on with one.
     ///
     /// # Errors
-    /// If the caller may not, the path leaves the folder, or there is no such upload that is not finished.
-    pub fn put_file(&self, caller: &Caller, id: &str, path: &str) -> Result<UploadFile, HostError> {
+    /// If the caller may not, the path leaves the folder, there is no such upload that is not finished, somebody else sends
+    /// the file, or the bytes are not those that are missing.
+    pub fn put_file(&self, caller: &Caller, id: &str, put: &FilePut) -> Result<UploadFile, HostError> {
         caller.may_either(Scope::Invoke, Scope::Write)?;
         let folder = self.upload_folder(caller, id)?;
         if folder.join(FINISHED).exists() {
             return Err(HostError::Refused(format!("the upload `{id}` is finished")));
         }
-        let place = folder.join(FILES).join(names::path(path)?);
-        self.folders.count(caller.tenant.id);
-        self.folders.take(&caller.tenant, ENTRY)?;
+        let place = folder.join(FILES).join(names::path(&put.path)?);
+        let tenant = caller.tenant.id;
+        self.folders.count(tenant);
+        // On the same disk, and where what was left over is removed.
+        let (part, file, bytes) = match put.span {
+            None => (None, self.folders.part(tenant)?, 0),
+            Some(span) => {
+                let (part, file, bytes) =
+                    Part::begin((&self.folders, &self.sending), tenant, (&folder, &put.path), span)?;
+                (Some(part), file, bytes)
+            }
+        };
+        // What came earlier counts already.
+        let mut taken = 0;
+        if bytes > 0 {
+            taken = bytes + ENTRY;
+        }
         let mut file = UploadFile {
-            part: None,
+            file: Some(file),
+            part,
+            digest: put.digest,
+            parts: parts::folder(&folder, &put.path),
             upload: folder,
             place,
-            bytes: 0,
-            taken: ENTRY,
+            bytes,
+            taken,
             folders: self.folders.clone(),
             tenant: caller.tenant.clone(),
             sealing: Arc::clone(&self.sealing),
         };
-        // On the same disk, and where what was left over is removed.
-        file.part = Some(self.folders.part(caller.tenant.id)?);
+        if bytes == 0 {
+            self.folders.take(&caller.tenant, ENTRY)?;
+            file.taken = ENTRY;
+        }
         Ok(file)
+    }
+
+    /// How much of a file of an upload is there.
+    ///
+    /// # Errors
+    /// If there is no such upload, or nothing of such a file.
+    pub fn upload_file(&self, caller: &Caller, id: &str, path: &str) -> Result<UploadFileView, HostError> {
+        caller.may_either(Scope::Invoke, Scope::Write)?;
+        let folder = self.upload_folder(caller, id)?;
+        let place = folder.join(FILES).join(names::path(path)?);
+        let parts = parts::folder(&folder, path);
+        // In this order: what is not being sent any more was kept before.
+        let sending = self.sending.has(&parts);
+        let whole = || place.metadata().ok().filter(fs::Metadata::is_file).map(|facts| (facts.len(), facts.len()));
+        let found = parts::there(&parts).map(|there| (there, false)).or_else(|| Some((whole()?, true)));
+        if found.is_none() && !sending {
+            return Err(StateError::Unknown { what: "file", name: path.chars().take(64).collect() }.into());
+        }
+        let ((bytes, total), whole) = found.unwrap_or_default();
+        Ok(UploadFileView { path: path.to_owned(), bytes, total, whole, sending })
     }
 
     /// What is there of an upload.
@@ -167,8 +321,8 @@ impl Host {
     pub fn upload(&self, caller: &Caller, id: &str) -> Result<UploadView, HostError> {
         caller.may_either(Scope::Invoke, Scope::Write)?;
         let folder = self.upload_folder(caller, id)?;
-        let finished = folder.join(FINISHED).exists();
-        Ok(UploadView { id: id.to_owned(), finished, files: list(&folder.join(FILES), None)? })
+        let (finished, begun) = (folder.join(FINISHED).exists(), begun(id).unwrap_or_default());
+        Ok(UploadView { id: id.to_owned(), finished, begun, files: list(&folder.join(FILES), None)? })
     }
 
     /// Ends an upload: it is whole and on the disk, and nothing is added any more.
@@ -189,10 +343,13 @@ impl Host {
                 File::open(folder.join(FINISHED)).map_err(&failed)?;
             }
         }
-        // Again, too, where it was finished before: perhaps nobody lived to see that on the disk.
-        self.folders.sync(&folder).map_err(&failed)?;
+        // Nobody goes on with these any more.
+        parts::discard(&self.folders, caller.tenant.id, &folder.join(parts::PARTS))?;
         // Not listed: there may be a million.
         let there = measure(&folder.join(FILES));
+        self.note(caller, folder.join(COUNTED), &format!("{} {}", there.files, there.bytes))?;
+        // Again, too, where it was finished before: perhaps nobody lived to see that on the disk.
+        self.folders.sync(&folder).map_err(&failed)?;
         Ok(FinishedUploadView { id: id.to_owned(), finished: true, count: there.files, bytes: there.bytes })
     }
 
@@ -207,11 +364,28 @@ impl Host {
         // Each takes a thread for as long as the disk takes to read it all.
         let _one = Hashing::begin(&self.hashing).ok_or(HostError::Busy)?;
         let digest = ModelDigest::of(&files).map_err(|e| failed(std::io::Error::other(e.to_string())))?.whole;
-        // Kept, since it is read as a whole for it; whole or not at all, and made again where a crash loses it.
-        let mut part = self.folders.part(caller.tenant.id)?;
-        part.write_all(digest.as_bytes()).map_err(&failed)?;
-        part.persist(known).map_err(|e| failed(e.error))?;
+        // Kept, since it is read as a whole for it.
+        self.note(caller, known, &digest)?;
         Ok(digest)
+    }
+
+    /// Writes what was found of an upload that does not change any more: whole or not at all, and made again where a crash
+    /// loses it.
+    fn note(&self, caller: &Caller, place: PathBuf, text: &str) -> Result<(), HostError> {
+        let failed = disk("keep what was found of the upload");
+        let mut part = self.folders.part(caller.tenant.id)?;
+        part.write_all(text.as_bytes()).map_err(&failed)?;
+        // An empty one in its place would be a lie.
+        part.as_file().sync_all().map_err(&failed)?;
+        match part.persist_noclobber(place) {
+            Ok(_) => {
+                self.folders.replace(caller.tenant.id, 0, ENTRY + text.len() as u64);
+                Ok(())
+            }
+            // Somebody else found the same.
+            Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(failed(error.error)),
+        }
     }
 
     /// The files of an upload that is finished.
@@ -224,6 +398,21 @@ impl Host {
     }
 }
 
+/// When an upload was begun: its name has it. None for what is no upload's name.
+fn begun(id: &str) -> Option<String> {
+    let digits = id.strip_prefix("upload-")?.get(..17).filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
+    let part = |from: usize, to: usize| &digits[from..to];
+    let (date, time) = ((part(0, 4), part(4, 6), part(6, 8)), (part(8, 10), part(10, 12), part(12, 14)));
+    Some(format!("{}-{}-{}T{}:{}:{}.{}Z", date.0, date.1, date.2, time.0, time.1, time.2, part(14, 17)))
+}
+
+/// What was counted when an upload was finished.
+fn counted(upload: &Path) -> Option<Measured> {
+    let text = fs::read_to_string(upload.join(COUNTED)).ok()?;
+    let (files, bytes) = text.split_once(' ')?;
+    Some(Measured { files: files.parse().ok()?, bytes: bytes.parse().ok()? })
+}
+
 /// When something was last done with an upload.
 pub(super) fn touched(upload: &Path) -> std::io::Result<SystemTime> {
     let times = [upload.to_owned(), upload.join(FINISHED)];
@@ -234,4 +423,20 @@ pub(super) fn touched(upload: &Path) -> std::io::Result<SystemTime> {
 /// Where an upload's files are.
 pub(super) fn files(upload: &Path) -> PathBuf {
     upload.join(FILES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_uploads_name_tells_when_it_was_begun() {
+        let id = super::super::jobs::new_id("upload");
+        let told = humantime::parse_rfc3339(&begun(&id).unwrap()).unwrap();
+        assert!(told.elapsed().unwrap().as_secs() < 60, "{id}");
+        assert_eq!(begun("upload-20261121215106123-0badcafe").unwrap(), "2026-11-21T21:51:06.123Z");
+        for other in ["", "upload-", "upload-2026", "job-20261121215106123-0badcafe", "upload-2026112121510612ü-0"] {
+            assert_eq!(begun(other), None, "{other}");
+        }
+    }
 }

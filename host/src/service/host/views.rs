@@ -71,8 +71,41 @@ pub struct UploadView {
     pub id: String,
     /// Whether it is whole: nothing is added any more.
     pub finished: bool,
+    /// When it was begun.
+    #[serde(default)]
+    pub begun: String,
     /// What is there of it, by path.
     pub files: Vec<FileView>,
+}
+
+/// An upload, without its files.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct UploadLineView {
+    /// Its name.
+    pub id: String,
+    /// Whether it is whole: nothing is added any more.
+    pub finished: bool,
+    /// When it was begun.
+    pub begun: String,
+    /// How many files it has; none where it is not finished and a list would have to look at too many.
+    pub count: Option<u64>,
+    /// Their bytes, likewise.
+    pub bytes: Option<u64>,
+}
+
+/// How much of a file of an upload is there.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct UploadFileView {
+    /// Its path below the folder, with `/` between.
+    pub path: String,
+    /// Bytes that are there: from the next one on it goes on. 0 where `sending` says all.
+    pub bytes: u64,
+    /// Bytes that it is to have.
+    pub total: u64,
+    /// Whether it is a file of the upload: one that came in part is none.
+    pub whole: bool,
+    /// Whether somebody sends it with a `Content-Range` at this moment.
+    pub sending: bool,
 }
 
 /// An upload that is whole.
@@ -224,6 +257,20 @@ pub struct JobRequest {
     pub set: BTreeMap<String, String>,
 }
 
+/// A wish for a job whose input is still to be sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobCheck {
+    /// As the job is to have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<StoreUrl>,
+    /// Likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
+    /// Likewise.
+    pub set: BTreeMap<String, String>,
+}
+
 /// How far a job is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ProgressView {
@@ -285,6 +332,9 @@ pub struct JobView {
     pub digest: String,
     /// Where it is.
     pub status: JobStatus,
+    /// Why it waits, if it does: told where one job is asked for, and not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
     /// Whether it was asked to stop.
     pub canceling: bool,
     /// What is scored.
