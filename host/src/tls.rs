@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{CertificateError, InvalidMessage, OtherError, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 pub use tokio_rustls::server::TlsStream;
 
@@ -70,18 +70,54 @@ pub fn install() {
     let _ = ring::default_provider().install_default();
 }
 
-/// Whether a connection failed since the other side's certificate is not to be trusted.
-pub fn is_distrust(error: &(dyn Error + 'static)) -> bool {
+/// What a caller is told that speaks plain HTTP where TLS is spoken.
+pub const SPEAKS_TLS: &str = "this port speaks https, not http";
+
+/// Why no connection was made to who answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmet {
+    /// Whoever answers does not speak TLS: plain HTTP, mostly.
+    NotTls,
+    /// The certificate is an authority's own.
+    Authority,
+    /// No authority that is trusted has signed the certificate.
+    Unknown,
+    /// The certificate is for other names.
+    OtherName,
+    /// The certificate was for a time that is over.
+    Expired,
+    /// The certificate is for a time to come.
+    Early,
+    /// The certificate is not to be trusted for another reason.
+    Other,
+}
+
+/// Whether a connection failed since the other side spoke no TLS, or showed a certificate that is not to be trusted.
+pub fn unmet(error: &(dyn Error + 'static)) -> Option<Unmet> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref::<rustls::Error>() {
-            return true;
+        match error.downcast_ref::<rustls::Error>() {
+            Some(rustls::Error::InvalidCertificate(reason)) => return Some(reason_of(reason)),
+            Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => return Some(Unmet::NotTls),
+            _ => {}
         }
         // What an `io::Error` holds is not its source.
         let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         cause = held.map(|held| held as &(dyn Error + 'static)).or_else(|| error.source());
     }
-    false
+    None
+}
+
+fn reason_of(reason: &CertificateError) -> Unmet {
+    match reason {
+        CertificateError::UnknownIssuer => Unmet::Unknown,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Unmet::OtherName,
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => Unmet::Expired,
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Unmet::Early,
+        // A name of a crate below rustls, which has none of its own for this.
+        CertificateError::Other(OtherError(inner)) if format!("{inner:?}") == "CaUsedAsEndEntity" => Unmet::Authority,
+        _ => Unmet::Other,
+    }
 }
 
 /// A certificate with its key, read again when the files change.
@@ -190,8 +226,8 @@ mod tests {
 
     #[test]
     fn distrust_is_found_however_deep_it_lies() {
-        let distrust = || rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
-        assert!(is_distrust(&std::io::Error::other(std::io::Error::other(distrust()))));
-        assert!(!is_distrust(&std::io::Error::other(rustls::Error::DecryptError)));
+        let distrust = || rustls::Error::InvalidCertificate(CertificateError::Expired);
+        assert_eq!(unmet(&std::io::Error::other(std::io::Error::other(distrust()))), Some(Unmet::Expired));
+        assert_eq!(unmet(&std::io::Error::other(rustls::Error::DecryptError)), None);
     }
 }

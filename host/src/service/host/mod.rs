@@ -35,7 +35,7 @@ pub use names::NameError;
 pub use pages::{GalleryItem, GalleryPage, JobsFilter, PictureKind, TablePage, TenantUse};
 pub use places::{BadRoot, PlaceRoot};
 pub use process::FINISH;
-pub use tenants::{Caller, Scope};
+pub use tenants::{Caller, Scope, recover_token};
 pub use told::{Named, Since, Teller, Told};
 pub use uploads::MOST_FILE_BYTES;
 pub use usage::UsageQuery;
@@ -55,6 +55,8 @@ use folders::Folders;
 use removal::Remover;
 use scheduler::Scheduler;
 
+/// The database in a host's folder.
+const DATABASE: &str = "state.db";
 /// How long another host's lock is waited for.
 const LOCK: Duration = Duration::from_secs(2);
 
@@ -89,7 +91,7 @@ pub enum HostError {
     #[error("the host is checking as many deployments, or reading as many uploads, as it does at once")]
     Busy,
     /// Another host has the folder.
-    #[error("another process serves this folder")]
+    #[error("another process serves this folder\nhint: stop that one first, or name another folder with --data")]
     Held,
 }
 
@@ -173,7 +175,7 @@ impl Host {
             )));
         }
         let lock = hold(&options.data)?;
-        let state = Arc::new(State::open(&options.data.join("state.db"))?);
+        let state = Arc::new(State::open(&options.data.join(DATABASE))?);
         let token = tenants::first_token(&state)?;
         folders.remove_leavings()?;
         removal::remove_orphans(&state, &folders)?;
