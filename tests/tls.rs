@@ -128,7 +128,10 @@ fn the_command_line_speaks_tls_with_a_host_that_it_has_reason_to_trust() {
     assert_eq!(String::from_utf8_lossy(&listed.unwrap().stdout), "safe\n");
     // The system's authorities do not know this one.
     let said = refused(&typed(&server.url, &server.token, None, "endpoint list"));
-    assert!(said.contains("the certificate of `https://127.0.0.1:") && said.contains("hint: no authority of this system"), "{said}");
+    assert!(
+        said.contains("the certificate of `https://127.0.0.1:") && said.contains("hint: no authority of this system"),
+        "{said}"
+    );
     let said = refused(&typed(&server.url, &server.token, Some(&file), "endpoint list"));
     assert!(said.contains("has no certificate in PEM"), "{said}");
 }
@@ -152,6 +155,10 @@ fn certificates_of_other_names_and_times_are_not_trusted() {
         (unknown, "UnknownIssuer", "name the authority's certificate there, not the host's"),
     ] {
         let server = server(&place, reason, &pair);
+        // The operator is told what no caller will take, whoever signed it.
+        let told = server.log.lock().unwrap().clone();
+        let is_odd = matches!(reason, "certificate expired" | "CaUsedAsEndEntity");
+        assert_eq!(told.contains("callers will not trust the certificate"), is_odd, "{told}");
         let began = Instant::now();
         let said = refused(&typed(&server.url, &server.token, Some(&authority.certificate()), "endpoint list"));
         assert!(said.contains("is not to be trusted") && said.contains(reason), "{said}");

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{CertificateError, InvalidMessage, OtherError, ServerConfig};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{CertificateError, InvalidMessage, OtherError, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 pub use tokio_rustls::server::TlsStream;
 
@@ -120,6 +122,20 @@ fn reason_of(reason: &CertificateError) -> Unmet {
     }
 }
 
+/// Whether callers would take a host's certificate for one, whatever its names and whoever has signed it.
+fn trouble(certificate: &CertificateDer<'_>) -> Option<Unmet> {
+    // As a caller looks at it who trusts it: what is wrong then is wrong with itself.
+    let mut trusted = RootCertStore::empty();
+    trusted.add(certificate.clone().into_owned()).ok()?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(trusted), Arc::new(ring::default_provider()))
+        .build()
+        .ok()?;
+    let name = ServerName::try_from("host.invalid").ok()?;
+    let verified = verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::now());
+    let trouble = verified.err().and_then(|error| unmet(&error));
+    trouble.filter(|trouble| matches!(trouble, Unmet::Authority | Unmet::Expired | Unmet::Early))
+}
+
 /// A certificate with its key, read again when the files change.
 pub struct Identity {
     certificate: PathBuf,
@@ -129,6 +145,7 @@ pub struct Identity {
 
 struct Latest {
     config: Arc<ServerConfig>,
+    trouble: Option<Unmet>,
     /// What the files were when they were last read, whether or not they could be used.
     seen: [Option<(SystemTime, u64)>; 2],
     looked: Instant,
@@ -142,8 +159,14 @@ impl Identity {
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         // Before: what changes meanwhile is read again.
         let seen = [seen(certificate), seen(key)];
-        let latest = Mutex::new(Latest { config: config(certificate, key)?, seen, looked: Instant::now() });
+        let (config, trouble) = config(certificate, key)?;
+        let latest = Mutex::new(Latest { config, trouble, seen, looked: Instant::now() });
         Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), latest })
+    }
+
+    /// Why callers will not take the certificate, whoever signed it: it is an authority's, or not of this time.
+    pub fn trouble(&self) -> Option<Unmet> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).trouble
     }
 
     /// What the next connection is encrypted with. Files that have changed and cannot be used are told once, and what
@@ -156,7 +179,8 @@ impl Identity {
             let seen = [seen(&self.certificate), seen(&self.key)];
             if seen != latest.seen {
                 latest.seen = seen;
-                changed = Some(config(&self.certificate, &self.key).map(|config| latest.config = config));
+                let read = config(&self.certificate, &self.key);
+                changed = Some(read.map(|(config, trouble)| (latest.config, latest.trouble) = (config, trouble)));
             }
         }
         (Arc::clone(&latest.config).into(), changed)
@@ -168,16 +192,17 @@ fn seen(path: &Path) -> Option<(SystemTime, u64)> {
     Some((facts.modified().ok()?, facts.len()))
 }
 
-fn config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+fn config(certificate: &Path, key: &Path) -> Result<(Arc<ServerConfig>, Option<Unmet>), TlsError> {
     let pem = |path: &Path| {
         let path = path.to_owned();
         move |source| TlsError::Pem { path, source }
     };
     let chain: Vec<_> =
         CertificateDer::pem_slice_iter(&read(certificate)?).collect::<Result<_, _>>().map_err(pem(certificate))?;
-    if chain.is_empty() {
+    let Some(own) = chain.first() else {
         return Err(TlsError::Lacking { path: certificate.to_owned(), what: "certificate", begins: "CERTIFICATE" });
-    }
+    };
+    let trouble = trouble(own);
     let secret = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|source| match source {
         pem::Error::NoItemsFound => {
             TlsError::Lacking { path: key.to_owned(), what: "private key", begins: "PRIVATE KEY" }
@@ -189,7 +214,7 @@ fn config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError>
     let config = config.with_safe_default_protocol_versions().map_err(unfit)?;
     let mut config = config.with_no_client_auth().with_single_cert(chain, secret).map_err(unfit)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok((Arc::new(config), trouble))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {

@@ -12,7 +12,7 @@ use scorehost::child;
 use scorehost::observe::{self, Level, LogFormat, Tracer};
 use scorehost::service::host::{Host, HostOptions, PlaceRoot};
 use scorehost::store::StoreUrl;
-use scorehost::tls::{self, Identity};
+use scorehost::tls::{self, Identity, Unmet};
 
 use super::{COMPLETED, WrongUse, note, say};
 
@@ -131,6 +131,7 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
     let identity = args.tls_cert.as_deref().zip(args.tls_key.as_deref());
     let identity = identity.map(|(certificate, key)| Identity::read(certificate, key)).transpose()?;
     let scheme = if identity.is_some() { "https" } else { "http" };
+    let trouble = identity.as_ref().and_then(Identity::trouble);
     let callers =
         "--tls-cert and --tls-key encrypt; behind a proxy that does, or in a network that is trusted: --without-tls";
     let numbers =
@@ -149,6 +150,16 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
     if let Some(token) = token {
         tell(args, "first start: this token may do everything, and is not shown again");
         say!("{token}");
+    }
+    if let Some(trouble) = trouble {
+        let is = match trouble {
+            Unmet::Authority => {
+                "is an authority's own: serve one that it has signed, and that is none (basicConstraints CA:FALSE)"
+            }
+            Unmet::Early => "is not valid yet: is the clock here right?",
+            _ => "has expired: renew it, which takes no restart",
+        };
+        tell(args, &format!("callers will not trust the certificate, which {is}"));
     }
     tell(
         args,

@@ -201,6 +201,18 @@ fn a_job_that_was_asked_to_stop_is_not_begun() {
 }
 
 #[test]
+fn a_complete_job_is_not_resumed_and_says_what_is_done_instead() {
+    let at = fixture();
+    at.endpoint("e");
+    at.deploy("e", "d", "sha256:1");
+    at.submit("job-1");
+    let ended = Ended { status: JobStatus::Completed, record: None, error: None, used: Usage::default() };
+    at.state.end(at.tenant, "job-1", ended).unwrap();
+    let told = at.state.resume(at.tenant, "job-1", "t").unwrap_err().to_string();
+    assert_eq!(told, "job `job-1` is not resumed: it is complete\nhint: to score again, post another job");
+}
+
+#[test]
 fn too_many_waiting_jobs_are_refused_by_number() {
     let at = fixture();
     at.endpoint("e");

@@ -174,7 +174,7 @@ pub(crate) enum TokenVerb {
         #[command(flatten)]
         host: HostArgs,
     },
-    /// Make a token that may do everything in the folder of a host that is stopped, where the last one was lost
+    /// Make a token that may do everything, in the folder of a host that is stopped
     Recover {
         /// The host's folder, as `serve` was given it
         #[arg(long, value_name = "FOLDER", default_value = "scorehost-data", env = "SCOREHOST_DATA")]
