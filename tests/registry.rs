@@ -130,7 +130,10 @@ fn a_layout_that_lies_is_refused_and_leaves_no_file() {
         std::fs::write(store.join("index.json"), &index).unwrap();
     };
     of_index(&index.replace(manifest_digest, "sha256:../../../etc/passwd"), "is no SHA-256 digest");
-    of_index(&index.replace(manifest_digest, &format!("sha256:{}", "0".repeat(64))), "there is no");
+    of_index(
+        &index.replace(manifest_digest, &format!("sha256:{}", "0".repeat(64))),
+        "which belongs to what was asked for",
+    );
     of_index(&index.replace("\"v1\"", "\"v2\""), "there is no");
     of_index("[]", "no list of manifests");
     of_index(&" ".repeat((4 << 20) + 1), "larger than 4194304 bytes");
@@ -146,6 +149,9 @@ fn a_layout_that_lies_is_refused_and_leaves_no_file() {
     let mut other = component.clone();
     *other.last_mut().unwrap() ^= 1;
     of_layer(&other, "it digests to");
+    // Which file, and what is done about it.
+    of_layer(&other, &format!("`{}` is damaged", layer.display()));
+    of_layer(&other, "hint: nothing of it was used");
     of_layer(&component[1..], "fewer than");
     of_layer(&[&component[..], b"x"].concat(), "more than");
     std::fs::write(blob(&store, manifest_digest), [&manifest[..], b" "].concat()).unwrap();

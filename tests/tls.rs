@@ -128,7 +128,10 @@ fn the_command_line_speaks_tls_with_a_host_that_it_has_reason_to_trust() {
     assert_eq!(String::from_utf8_lossy(&listed.unwrap().stdout), "safe\n");
     // The system's authorities do not know this one.
     let said = refused(&typed(&server.url, &server.token, None, "endpoint list"));
-    assert!(said.contains("the certificate of `https://127.0.0.1:") && said.contains("hint: SCOREHOST_CA"), "{said}");
+    assert!(
+        said.contains("the certificate of `https://127.0.0.1:") && said.contains("hint: no authority of this system"),
+        "{said}"
+    );
     let said = refused(&typed(&server.url, &server.token, Some(&file), "endpoint list"));
     assert!(said.contains("has no certificate in PEM"), "{said}");
 }
@@ -141,11 +144,25 @@ fn certificates_of_other_names_and_times_are_not_trusted() {
     let over = authority.signs("over", HERE, "0");
     // It ends with the second that it was made in.
     std::thread::sleep(Duration::from_secs(2));
-    for (pair, reason) in [(elsewhere, "not valid for name"), (over, "certificate expired")] {
+    // One that is an authority itself; and one of another authority, of which the host's own certificate is named.
+    let itself = Pair { certificate: authority.certificate(), key: authority.file("key") };
+    let Some(other) = Authority::new(&place, "b") else { return };
+    let unknown = other.signs("unknown", HERE, "30");
+    for (pair, reason, cure) in [
+        (elsewhere, "not valid for name", "--url has to say a name"),
+        (over, "certificate expired", "has to renew it"),
+        (itself, "CaUsedAsEndEntity", "the host shows an authority's own certificate"),
+        (unknown, "UnknownIssuer", "name the authority's certificate there, not the host's"),
+    ] {
         let server = server(&place, reason, &pair);
+        // The operator is told what no caller will take, whoever signed it.
+        let told = server.log.lock().unwrap().clone();
+        let is_odd = matches!(reason, "certificate expired" | "CaUsedAsEndEntity");
+        assert_eq!(told.contains("callers will not trust the certificate"), is_odd, "{told}");
         let began = Instant::now();
         let said = refused(&typed(&server.url, &server.token, Some(&authority.certificate()), "endpoint list"));
         assert!(said.contains("is not to be trusted") && said.contains(reason), "{said}");
+        assert!(said.lines().any(|line| line.starts_with("hint: ") && line.contains(cure)), "{said}");
         // To ask again would change nothing.
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     }
@@ -172,6 +189,13 @@ fn the_tls_port_answers_plain_http_in_words_and_waits_for_nobody_long() {
     let mut odd = TcpStream::connect(address).unwrap();
     odd.write_all(&[0, 1, 2, 3]).unwrap();
     assert!(matches!(odd.read(&mut [0; 16]), Ok(0) | Err(_)));
+    // The command line tells which of the two to ask, either way round.
+    let said = refused(&typed(&format!("http://{address}"), &server.token, None, "endpoint list"));
+    assert!(said.contains("speak plain HTTP, but TLS\nhint: ask https://127.0.0.1:"), "{said}");
+    let open = Server::start(&place.at("open"), None, &[]);
+    let url = open.url.replace("http://", "https://");
+    let said = refused(&typed(&url, &open.token, Some(&authority.certificate()), "endpoint list"));
+    assert!(said.contains("does not speak TLS\nhint: ask http://127.0.0.1:"), "{said}");
     // Others are served meanwhile.
     let listed = typed(&server.url, &server.token, Some(&authority.certificate()), "endpoint list -o name");
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustls::ServerConfig;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{CertificateError, InvalidMessage, OtherError, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 pub use tokio_rustls::server::TlsStream;
 
@@ -70,18 +72,68 @@ pub fn install() {
     let _ = ring::default_provider().install_default();
 }
 
-/// Whether a connection failed since the other side's certificate is not to be trusted.
-pub fn is_distrust(error: &(dyn Error + 'static)) -> bool {
+/// What a caller is told that speaks plain HTTP where TLS is spoken.
+pub const SPEAKS_TLS: &str = "this port speaks https, not http";
+
+/// Why no connection was made to who answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmet {
+    /// Whoever answers does not speak TLS: plain HTTP, mostly.
+    NotTls,
+    /// The certificate is an authority's own.
+    Authority,
+    /// No authority that is trusted has signed the certificate.
+    Unknown,
+    /// The certificate is for other names.
+    OtherName,
+    /// The certificate was for a time that is over.
+    Expired,
+    /// The certificate is for a time to come.
+    Early,
+    /// The certificate is not to be trusted for another reason.
+    Other,
+}
+
+/// Whether a connection failed since the other side spoke no TLS, or showed a certificate that is not to be trusted.
+pub fn unmet(error: &(dyn Error + 'static)) -> Option<Unmet> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref::<rustls::Error>() {
-            return true;
+        match error.downcast_ref::<rustls::Error>() {
+            Some(rustls::Error::InvalidCertificate(reason)) => return Some(reason_of(reason)),
+            Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => return Some(Unmet::NotTls),
+            _ => {}
         }
         // What an `io::Error` holds is not its source.
         let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         cause = held.map(|held| held as &(dyn Error + 'static)).or_else(|| error.source());
     }
-    false
+    None
+}
+
+fn reason_of(reason: &CertificateError) -> Unmet {
+    match reason {
+        CertificateError::UnknownIssuer => Unmet::Unknown,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Unmet::OtherName,
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => Unmet::Expired,
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Unmet::Early,
+        // A name of a crate below rustls, which has none of its own for this.
+        CertificateError::Other(OtherError(inner)) if format!("{inner:?}") == "CaUsedAsEndEntity" => Unmet::Authority,
+        _ => Unmet::Other,
+    }
+}
+
+/// Whether callers would take a host's certificate for one, whatever its names and whoever has signed it.
+fn trouble(certificate: &CertificateDer<'_>) -> Option<Unmet> {
+    // As a caller looks at it who trusts it: what is wrong then is wrong with itself.
+    let mut trusted = RootCertStore::empty();
+    trusted.add(certificate.clone().into_owned()).ok()?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(trusted), Arc::new(ring::default_provider()))
+        .build()
+        .ok()?;
+    let name = ServerName::try_from("host.invalid").ok()?;
+    let verified = verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::now());
+    let trouble = verified.err().and_then(|error| unmet(&error));
+    trouble.filter(|trouble| matches!(trouble, Unmet::Authority | Unmet::Expired | Unmet::Early))
 }
 
 /// A certificate with its key, read again when the files change.
@@ -93,6 +145,7 @@ pub struct Identity {
 
 struct Latest {
     config: Arc<ServerConfig>,
+    trouble: Option<Unmet>,
     /// What the files were when they were last read, whether or not they could be used.
     seen: [Option<(SystemTime, u64)>; 2],
     looked: Instant,
@@ -106,8 +159,14 @@ impl Identity {
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         // Before: what changes meanwhile is read again.
         let seen = [seen(certificate), seen(key)];
-        let latest = Mutex::new(Latest { config: config(certificate, key)?, seen, looked: Instant::now() });
+        let (config, trouble) = config(certificate, key)?;
+        let latest = Mutex::new(Latest { config, trouble, seen, looked: Instant::now() });
         Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), latest })
+    }
+
+    /// Why callers will not take the certificate, whoever signed it: it is an authority's, or not of this time.
+    pub fn trouble(&self) -> Option<Unmet> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).trouble
     }
 
     /// What the next connection is encrypted with. Files that have changed and cannot be used are told once, and what
@@ -120,7 +179,8 @@ impl Identity {
             let seen = [seen(&self.certificate), seen(&self.key)];
             if seen != latest.seen {
                 latest.seen = seen;
-                changed = Some(config(&self.certificate, &self.key).map(|config| latest.config = config));
+                let read = config(&self.certificate, &self.key);
+                changed = Some(read.map(|(config, trouble)| (latest.config, latest.trouble) = (config, trouble)));
             }
         }
         (Arc::clone(&latest.config).into(), changed)
@@ -132,16 +192,17 @@ fn seen(path: &Path) -> Option<(SystemTime, u64)> {
     Some((facts.modified().ok()?, facts.len()))
 }
 
-fn config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+fn config(certificate: &Path, key: &Path) -> Result<(Arc<ServerConfig>, Option<Unmet>), TlsError> {
     let pem = |path: &Path| {
         let path = path.to_owned();
         move |source| TlsError::Pem { path, source }
     };
     let chain: Vec<_> =
         CertificateDer::pem_slice_iter(&read(certificate)?).collect::<Result<_, _>>().map_err(pem(certificate))?;
-    if chain.is_empty() {
+    let Some(own) = chain.first() else {
         return Err(TlsError::Lacking { path: certificate.to_owned(), what: "certificate", begins: "CERTIFICATE" });
-    }
+    };
+    let trouble = trouble(own);
     let secret = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|source| match source {
         pem::Error::NoItemsFound => {
             TlsError::Lacking { path: key.to_owned(), what: "private key", begins: "PRIVATE KEY" }
@@ -153,7 +214,7 @@ fn config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError>
     let config = config.with_safe_default_protocol_versions().map_err(unfit)?;
     let mut config = config.with_no_client_auth().with_single_cert(chain, secret).map_err(unfit)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok((Arc::new(config), trouble))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -190,8 +251,8 @@ mod tests {
 
     #[test]
     fn distrust_is_found_however_deep_it_lies() {
-        let distrust = || rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
-        assert!(is_distrust(&std::io::Error::other(std::io::Error::other(distrust()))));
-        assert!(!is_distrust(&std::io::Error::other(rustls::Error::DecryptError)));
+        let distrust = || rustls::Error::InvalidCertificate(CertificateError::Expired);
+        assert_eq!(unmet(&std::io::Error::other(std::io::Error::other(distrust()))), Some(Unmet::Expired));
+        assert_eq!(unmet(&std::io::Error::other(rustls::Error::DecryptError)), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::server;
+use super::{Server, server};
 use crate::support::{Place, demo, root, scorehost, scripts};
 
 #[test]
@@ -44,6 +44,35 @@ fn a_deployment_reaches_nothing_of_the_host_or_of_other_tenants() {
     // One answer: whether something is there is not told.
     answers.dedup();
     assert_eq!(answers, ["the deployment names a script or a model that does not lie in its own folder"]);
+}
+
+#[test]
+fn a_lost_token_is_made_anew_by_whoever_has_the_folder_of_a_host_that_is_stopped() {
+    let place = Place::new();
+    let recover = |data: &str| {
+        let output = scorehost().args(["token", "recover", "--data"]).arg(place.at(data)).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout).trim().to_owned(), text(output.stderr))
+    };
+    let (code, _, told) = recover("none");
+    assert!(code == Some(2) && told.contains("is no host's folder") && told.contains("hint: "), "{told}");
+    assert!(!place.at("none").exists(), "nothing is made where there was nothing");
+    let mut first = server(&place, &[]);
+    let (code, token, told) = recover("data");
+    assert!(code == Some(2) && token.is_empty() && told.contains("hint: stop that one first"), "{told}");
+    first.kill();
+    let (code, token, told) = recover("data");
+    assert_eq!(code, Some(0), "{told}");
+    let server = Server::start(&place.at("data"), Some(&token), &[]);
+    server.done("POST", "/v1/tenants", Some(&json!({"name": "other"})));
+    let log = server.done("GET", "/v1/audit", None);
+    let line = &log["items"][1];
+    let told = (&line["action"], &line["token"], &line["detail"]);
+    let detail = "`recovered` of tenant `default`: read invoke write admin, without an end";
+    assert_eq!(told, (&json!("token recover"), &json!(""), &json!(detail)), "{log}");
+    assert_eq!(log["items"][0]["token_name"], "recovered");
+    // What was there stays, until somebody revokes it.
+    assert_eq!(server.ask_as(&first.token, "GET", "/v1/whoami", None, &[]).0, 200);
 }
 
 /// Every route, with a body that would be taken.
@@ -134,7 +163,8 @@ fn a_stranger_learns_nothing_and_another_tenant_finds_nothing() {
     let revoked = token(json!({"name": "x", "scopes": all}));
     let id = revoked.split('_').nth(1).unwrap();
     server.done("DELETE", &format!("/v1/tokens/{id}"), None);
-    let expired = token(json!({"name": "y", "scopes": all, "lifetime_seconds": 0}));
+    let expired = token(json!({"name": "y", "scopes": all, "lifetime_seconds": 1}));
+    std::thread::sleep(std::time::Duration::from_millis(1100));
     let own_id = server.token.split('_').nth(1).unwrap();
     let forged = format!("sh_{own_id}_{}", "A".repeat(43));
     let path = |path: &str| path.replace("UPLOAD", &upload).replace("JOB", &job).replace("TOKEN", own_id);

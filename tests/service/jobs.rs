@@ -39,19 +39,37 @@ fn what_a_job_may_not_choose_is_refused() {
         return;
     }
     let place = Place::new();
-    let server = server(&place, &[]);
+    std::fs::create_dir(place.at("allowed")).unwrap();
+    let here = place.at("allowed").canonicalize().unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("/etc", here.join("out")).unwrap();
+    let here = here.display().to_string();
+    let server = server(&place, &["--allow-input", &here]);
     server.deploy("score-by-file", "");
     let upload = server.upload_folder(&demo("pictures"));
+    // An administrator is told what is allowed; of the rest of the host nobody is told anything.
+    let not_below = |path: &str| {
+        format!("`{path}` is not below a folder that this host's operator named with --allow-input: there is `{here}`")
+    };
     for (body, detail) in [
-        (json!({"input": {"upload": upload}, "set": {"model": "/etc"}}), "`model` is not replaced by a job"),
+        (json!({"input": {"upload": upload}, "set": {"model": "/etc"}}), "`model` is not replaced by a job".to_owned()),
         (
             json!({"input": {"upload": upload}, "set": {"settings.limits.memory": "1TiB"}}),
-            "`settings.limits.memory` is not replaced by a job",
+            "`settings.limits.memory` is not replaced by a job".to_owned(),
         ),
-        (json!({"input": {"upload": "../1"}}), "there is no upload `../1`"),
-        (json!({"input": {"path": "/etc"}}), "`/etc` is no input that this host allows"),
-        (json!({"input": {"path": "/etc/nothing-there"}}), "`/etc/nothing-there` is no input that this host allows"),
-        (json!({"input": {"upload": upload}, "deployment": "other"}), "there is no deployment `other`"),
+        (json!({"input": {"upload": "../1"}}), "there is no upload `../1`".to_owned()),
+        (json!({"input": {"path": "/etc"}}), not_below("/etc")),
+        (json!({"input": {"path": "/etc/nothing-there"}}), not_below("/etc/nothing-there")),
+        // A slip below what is allowed is told as one, but not where a link leads out.
+        (json!({"input": {"path": format!("{here}/slip")}}), format!("`{here}/slip` is not there, or cannot be read")),
+        (json!({"input": {"path": format!("{here}/out/nothing")}}), not_below(&format!("{here}/out/nothing"))),
+        (json!({"input": {"path": format!("{here}/out/passwd")}}), not_below(&format!("{here}/out/passwd"))),
+        (
+            json!({"input": {"path": format!("/etc/nothing/../..{here}")}}),
+            format!("`/etc/nothing/../..{here}` is no path on the host"),
+        ),
+        (json!({"input": {"path": "here"}}), "`here` is no path on the host".to_owned()),
+        (json!({"input": {"upload": upload}, "deployment": "other"}), "there is no deployment `other`".to_owned()),
     ] {
         let (status, problem) = server.ask("POST", "/v1/endpoints/shapes/jobs", Some(&body));
         assert!((400..500).contains(&status), "{status}");

@@ -78,9 +78,13 @@ fn places_that_nobody_allowed_are_refused() {
     let server = start(&place, &store, None);
     server.deploy("score-by-file", "");
     for (input, output, told) in [
-        ("s3://other", None, "`s3://other` is no place that this host allows"),
-        ("gs://bucket", None, "`gs://bucket` is no place"),
-        ("s3://bucket", Some("s3://bucket/out/other/1"), "`s3://bucket/out/other/1` is no place"),
+        ("s3://other", None, "`s3://other` is not below a place that this host's operator named with --allow-input"),
+        ("gs://bucket", None, "`gs://bucket` is not below"),
+        (
+            "s3://bucket",
+            Some("s3://bucket/out/other/1"),
+            "`s3://bucket/out/other/1` is not below a place that this host's operator named with --allow-output",
+        ),
         ("s3://bucket", Some("s3://bucket/out/default/../other/1"), "s3://bucket/out/other/1"),
         ("file:///etc", None, "`file:` is no store"),
         ("s3://user:word@bucket", None, "a password"),

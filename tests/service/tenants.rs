@@ -33,6 +33,11 @@ fn a_tenant_keeps_no_more_than_its_storage() {
     assert_eq!(put("a/b", 1 << 20), 400);
     assert_eq!((put("b", 1 << 20), put("c", 900 << 10)), (204, 204));
     assert_eq!(put("d", 200 << 10), 429);
+    let url = format!("{}/v1/uploads/{id}/files/d", theirs.url);
+    let refused = theirs.http.put(url).bearer_auth(&token).body(vec![0u8; 200 << 10]).send().unwrap().text().unwrap();
+    let refused: Value = serde_json::from_str(&refused).unwrap();
+    let (told, cure) = (refused["detail"].as_str().unwrap(), refused["hint"].as_str().unwrap());
+    assert!(told.contains("MiB of the 3.0 MiB that it may") && cure.contains("--storage"), "{refused}");
     assert_eq!(put("e", 10 << 10), 204);
     // Names take room too.
     assert!((0..30).any(|i| put(&format!("empty{i}"), 0) == 429));
@@ -88,7 +93,10 @@ fn limits_are_held_and_told_with_their_cures() {
     let each = server.done("GET", "/v1/usage?tenant=small&jobs=true", None);
     assert_eq!(each["items"][0]["job"], names[2].as_str());
     assert_eq!(theirs.ask("GET", "/v1/usage?tenant=default", None).0, 403);
-    assert_eq!(theirs.ask("GET", "/v1/usage?from=yesterday", None).0, 400);
+    for odd in ["usage?from=yesterday", "usage?from=2026-11-30&to=2026-11-01", "audit?limit=0", "audit?limit=1001"] {
+        let (status, problem) = theirs.ask("GET", &format!("/v1/{odd}"), None);
+        assert!(status == 400 && problem["hint"].is_string(), "{odd}: {problem}");
+    }
     // A month's seconds that are used up, and when they begin anew.
     limit(json!({"memory": null, "device_seconds": 0}));
     let (status, problem) = post(json!({}));

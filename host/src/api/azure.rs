@@ -66,6 +66,18 @@ const MEMBERS: [&str; 28] = [
     "tags",
 ];
 
+/// Members that replace a deployment's settings, and which.
+const SETTINGS: [(&str, &str); 8] = [
+    ("miniBatchSize", "settings.mini_batch_size"),
+    ("errorThreshold", "settings.error_threshold"),
+    ("retrySettings.maxRetries", "settings.retry_settings.max_retries"),
+    ("retrySettings.timeout", "settings.retry_settings.timeout"),
+    ("outputFileName", "settings.output_file_name"),
+    ("maxConcurrencyPerInstance", "settings.max_concurrency_per_instance"),
+    ("loggingLevel", "settings.logging_level"),
+    ("compute.instanceCount", "resources.instance_count"),
+];
+
 /// A job to post, in Azure's words. Members may be spelt in capitals and small letters alike: `InputData` is `inputData`.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -179,7 +191,7 @@ struct AzureRetries {
 
 /// A whole number; Azure's own examples write some as texts.
 #[derive(Deserialize, ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "`miniBatchSize` and other numbers are whole ones, such as 10")]
 enum Whole {
     /// As one.
     Number(i64),
@@ -327,7 +339,8 @@ async fn azure_submit(
     let request: AzureJobRequest = serde_json::from_value(spelt(body)?).map_err(|e| Problem::wrong(&e))?;
     let request = wish(request.properties, one_header(&headers, DEPLOYMENT)?)?;
     let key = one_header(&headers, REPEATABLE)?;
-    let (job, is_new) = at.call(move |host| host.submit(&caller, &endpoint, &request, key.as_deref())).await?;
+    let posted = at.call(move |host| host.submit(&caller, &endpoint, &request, key.as_deref())).await;
+    let (job, is_new) = posted.map_err(|problem| problem.in_words(azures_words))?;
     let job = AzureJob::from(job);
     let location = HeaderValue::from_str(&job.id).map_err(|_| Problem::host())?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -399,6 +412,13 @@ fn spelt(body: Value) -> Result<Value, Problem> {
     Ok(Value::Object(spelt))
 }
 
+/// What is wrong with a setting, by the member that it was written as.
+fn azures_words(detail: &str) -> String {
+    SETTINGS.iter().fold(detail.to_owned(), |detail, (member, key)| {
+        detail.replace(&format!("`--set {key}`: "), "").replace(&format!("`{key}`"), &format!("`{member}`"))
+    })
+}
+
 /// The same wish in the words of this host.
 fn wish(job: AzureJobProperties, deployment: Option<String>) -> Result<JobRequest, Problem> {
     refuse(&job)?;
@@ -421,14 +441,17 @@ fn wish(job: AzureJobProperties, deployment: Option<String>) -> Result<JobReques
         let long: String = long.chars().take(64).collect();
         return Err(Problem::refused(&format!("the timeout `{long}` has days\nhint: write it in hours, as `PT36H`")));
     }
-    replace("settings.mini_batch_size", whole(job.mini_batch_size));
-    replace("settings.error_threshold", whole(job.error_threshold));
-    replace("settings.retry_settings.max_retries", whole(max_retries));
-    replace("settings.retry_settings.timeout", timeout);
-    replace("settings.output_file_name", job.output_file_name);
-    replace("settings.max_concurrency_per_instance", whole(job.max_concurrency_per_instance));
-    replace("settings.logging_level", job.logging_level.map(|level| level.to_ascii_lowercase()));
-    replace("resources.instance_count", whole(job.compute.and_then(|compute| compute.instance_count)));
+    let values = [
+        whole(job.mini_batch_size),
+        whole(job.error_threshold),
+        whole(max_retries),
+        timeout,
+        job.output_file_name,
+        whole(job.max_concurrency_per_instance),
+        job.logging_level.map(|level| level.to_ascii_lowercase()),
+        whole(job.compute.and_then(|compute| compute.instance_count)),
+    ];
+    SETTINGS.into_iter().zip(values).for_each(|((_, key), value)| replace(key, value));
     Ok(JobRequest { input, output, deployment, set })
 }
 
@@ -536,6 +559,13 @@ mod tests {
         let told = |problem: Problem| serde_json::to_value(problem).unwrap()["detail"].as_str().unwrap().to_owned();
         let body = serde_json::from_value::<AzureJobRequest>(spelt(body).map_err(told)?).map_err(|e| e.to_string())?;
         wish(body.properties, None).map_err(told)
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_setting_is_told_by_its_member() {
+        let told = "`--set settings.mini_batch_size`: `settings.mini_batch_size` is the number `0`; allowed is 1";
+        assert_eq!(azures_words(told), "`miniBatchSize` is the number `0`; allowed is 1");
+        assert_eq!(azures_words("there is no endpoint `e`"), "there is no endpoint `e`");
     }
 
     #[test]

@@ -76,6 +76,11 @@ impl Problem {
         Self { hint: self.hint.or_else(|| Some(hint.to_owned())), ..self }
     }
 
+    /// With its detail in other words.
+    pub(super) fn in_words(self, words: impl FnOnce(&str) -> String) -> Self {
+        Self { detail: words(&self.detail), ..self }
+    }
+
     /// With the words of Azure beside.
     pub(super) fn for_azure(self) -> Self {
         let message = self.hint.as_ref().map_or_else(|| self.detail.clone(), |hint| format!("{}; {hint}", self.detail));
@@ -152,11 +157,13 @@ impl From<HostError> for Problem {
             }
             HostError::Refused(_) | HostError::Name(_) => StatusCode::BAD_REQUEST,
             HostError::State(StateError::Unknown { .. }) => StatusCode::NOT_FOUND,
-            HostError::State(StateError::Exists { .. } | StateError::InUse { .. })
+            HostError::State(StateError::Exists { .. } | StateError::InUse { .. } | StateError::NotResumed { .. })
             | HostError::Sending(_)
             | HostError::Offset { .. } => StatusCode::CONFLICT,
             HostError::State(StateError::KeyReused(_)) => StatusCode::UNPROCESSABLE_ENTITY,
-            HostError::Busy | HostError::State(StateError::Quota { .. }) => StatusCode::TOO_MANY_REQUESTS,
+            HostError::Busy | HostError::State(StateError::Quota { .. } | StateError::Full { .. }) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             HostError::State(StateError::Closed) => StatusCode::SERVICE_UNAVAILABLE,
             HostError::State(_) | HostError::Disk { .. } | HostError::Held => {
                 debug_assert_eq!(error.fault() == Fault::Caller, matches!(error, HostError::Held));
@@ -171,6 +178,9 @@ impl From<HostError> for Problem {
             HostError::State(StateError::Unknown { what, .. }) => problem.hinted(lists(what)),
             HostError::State(StateError::Exists { .. }) => problem.hinted("choose another name, or use what is there"),
             HostError::State(StateError::KeyReused(_)) => problem.hinted("take another key for another request"),
+            HostError::State(StateError::Quota { .. }) => problem.hinted(
+                "wait until some have ended, or have an administrator raise the limit: scorehost tenant update",
+            ),
             HostError::Busy => problem.hinted("try again when one of them has ended"),
             _ => problem,
         }
@@ -186,7 +196,10 @@ fn lists(what: &str) -> &'static str {
         "model" => "`model list`, or `GET /v1/models`, tells those of the token's tenant",
         "tenant" => "`tenant list`, or `GET /v1/tenants`, tells them",
         "token" => "`token list`, or `GET /v1/tokens`, tells them",
-        "upload" => "`upload list`, or `GET /v1/uploads`, tells those of the token's tenant; `POST` there begins one",
+        "upload" => {
+            "`upload list`, or `GET /v1/uploads`, tells those of the token's tenant; one with which nobody does anything is \
+             removed after a while; `POST` there begins one"
+        }
         _ => "another token may belong to another tenant, and see other things",
     }
 }

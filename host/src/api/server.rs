@@ -19,7 +19,7 @@ use super::places::{Places, neighbourhood};
 use super::{Shared, routers};
 use crate::fault;
 use crate::service::host::Host;
-use crate::tls::{Identity, TlsStream};
+use crate::tls::{Identity, SPEAKS_TLS, TlsStream};
 
 /// Connections at once; the next ones wait to be accepted.
 const MOST_CONNECTIONS: usize = 1024;
@@ -36,8 +36,6 @@ const HEADERS: Duration = Duration::from_secs(10);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// What a TLS connection begins with: a record of a handshake.
 const TLS_RECORD: u8 = 0x16;
-/// What a caller is told that speaks plain HTTP where TLS is spoken.
-const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: 33\r\n\r\nthis port speaks https, not http\n";
 /// How long those who are being answered are waited for at the end.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// After an error in accepting, such as too many open files.
@@ -198,7 +196,9 @@ async fn encrypted(stream: TcpStream, identity: &Identity) -> Option<TlsStream<T
         if stream.peek(&mut first).await.ok()? == 1 && first[0].is_ascii_uppercase() {
             // What is not read would let the system reset the connection before the answer is seen.
             let _ = stream.try_read(&mut [0; 4096]);
-            let _ = stream.try_write(PLAIN);
+            let head = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain";
+            let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{SPEAKS_TLS}\n", SPEAKS_TLS.len() + 1);
+            let _ = stream.try_write(answer.as_bytes());
             return None;
         }
         if first[0] != TLS_RECORD {

@@ -270,11 +270,15 @@ pub(crate) fn main() -> ExitCode {
 
 /// The error and its causes on one line, then its cure on a line of its own.
 fn print_error(error: &anyhow::Error) {
+    let of_store = error.downcast_ref::<ObjectsError>();
     let chain = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    // A store's errors say their causes themselves, and have lines.
+    let chain = of_store.filter(|error| error.hint().is_some()).map_or(chain, ObjectsError::in_full);
     // Some cures come with the text, on a line of their own already.
     let (text, cures) = chain.split_once("\nhint: ").map_or((chain.as_str(), None), |(t, c)| (t, Some(c)));
     let hint = error.downcast_ref::<ServiceError>().and_then(ServiceError::hint);
     let hint = hint.or_else(|| error.downcast_ref::<RemoteError>().and_then(RemoteError::hint));
+    let hint = hint.or_else(|| of_store.and_then(ObjectsError::hint));
     let hint = hint.or_else(|| error.downcast_ref::<WrongUse>().map(|error| error.hint.to_owned()));
     let mut stderr = std::io::stderr().lock();
     // With stderr gone there is nobody to tell.

@@ -13,7 +13,7 @@ use scorehost::service::Input;
 use scorehost::store::objects::{self, ObjectsError};
 use scorehost::store::{self, Spool, SpoolFolder, StoreUrl};
 
-use super::{COMPLETED, follow};
+use super::{COMPLETED, follow, say};
 
 /// Bytes of a job's record.
 const MOST_RECORD: u64 = 1 << 20;
@@ -56,7 +56,12 @@ pub(crate) fn publish(args: &PublishArgs) -> anyhow::Result<u8> {
         None => published(args),
     };
     match done {
-        Err(error) if args.follow => Err(anyhow::anyhow!("{}", error.in_brief())),
+        Err(error) if args.follow => {
+            // The host logs this for its operator, and tells the caller the other.
+            let cure = error.hint().map(|cure| format!("; hint: {cure}")).unwrap_or_default();
+            say!("{}{cure}", error.in_full());
+            Err(anyhow::anyhow!("{}", error.in_brief()))
+        }
         done => done.map(|()| COMPLETED).map_err(Into::into),
     }
 }

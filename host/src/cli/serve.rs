@@ -14,7 +14,7 @@ use scorehost::registry::PublicKey;
 use scorehost::service::ServiceError;
 use scorehost::service::host::{Host, HostOptions, PlaceRoot};
 use scorehost::store::StoreUrl;
-use scorehost::tls::{self, Identity};
+use scorehost::tls::{self, Identity, Unmet};
 
 use super::{COMPLETED, WrongUse, note, say};
 
@@ -24,7 +24,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FOLDER", default_value = "scorehost-data", env = "SCOREHOST_DATA")]
     data: PathBuf,
     /// Where to listen; elsewhere than on loopback with TLS
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8484")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8484", value_parser = address)]
     listen: SocketAddr,
     /// Speak TLS with this certificate and those that it leads to the authority by, in PEM; read again when it changes
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -36,7 +36,7 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     without_tls: bool,
     /// Where Prometheus finds numbers of all tenants, without a token: /metrics; off without
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     metrics: Option<SocketAddr>,
     /// A collector that traces go to, as OTLP over HTTP, such as http://127.0.0.1:4318; off without
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
@@ -61,10 +61,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     jobs: u16,
     /// How long jobs that have ended are kept, with their outputs: 90d [default: until they are deleted]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     keep_jobs: Option<Duration>,
     /// How long uploads are kept with which nothing is done, and that no job scores
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "7d")]
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "7d")]
     keep_uploads: Duration,
 }
 
@@ -82,6 +82,22 @@ enum LogLevelName {
     Warn,
     Info,
     Debug,
+}
+
+/// Where to listen.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let cure = "an address and a port, such as 127.0.0.1:8484, [::1]:8484, or 0.0.0.0:8484 for all of this machine's";
+    text.parse().map_err(|_| match text.rsplit_once(':') {
+        Some((name, port)) if !name.contains([':', '[']) && port.parse::<u16>().is_ok() => {
+            format!("`{name}` is no address; write {cure}")
+        }
+        _ => format!("write {cure}"),
+    })
+}
+
+/// How long something is kept.
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "write a time such as 90d, 12h or 30m".to_owned())
 }
 
 pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
@@ -121,14 +137,17 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
     let identity = args.tls_cert.as_deref().zip(args.tls_key.as_deref());
     let identity = identity.map(|(certificate, key)| Identity::read(certificate, key)).transpose()?;
     let scheme = if identity.is_some() { "https" } else { "http" };
-    let open = [Some(args.listen).filter(|_| identity.is_none()), args.metrics];
-    let open = open.into_iter().flatten().find(|address| !address.ip().is_loopback());
-    if let Some(address) = open.filter(|_| !args.without_tls) {
-        return Err(WrongUse {
-            text: format!("others than this machine's would reach `{address}` unencrypted"),
-            hint: "--tls-cert and --tls-key encrypt; behind a proxy that does, or in a network that is trusted: --without-tls",
-        }
-        .into());
+    let trouble = identity.as_ref().and_then(Identity::trouble);
+    let callers =
+        "--tls-cert and --tls-key encrypt; behind a proxy that does, or in a network that is trusted: --without-tls";
+    let numbers =
+        "numbers never go over TLS: --metrics 127.0.0.1:PORT, or in a network that is trusted --without-tls too";
+    let open = [(Some(args.listen).filter(|_| identity.is_none()), callers), (args.metrics, numbers)];
+    let open = open.into_iter().filter_map(|(address, hint)| Some((address?, hint)));
+    let open = open.filter(|_| !args.without_tls).find(|(address, _)| !address.ip().is_loopback());
+    if let Some((address, hint)) = open {
+        let text = format!("others than this machine's would reach `{address}` unencrypted");
+        return Err(WrongUse { text, hint }.into());
     }
     // Before the host: a port that is taken should not have started jobs.
     let server = Server::bind(Listening { address: args.listen, identity, metrics: args.metrics })?;
@@ -137,6 +156,16 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
     if let Some(token) = token {
         tell(args, "first start: this token may do everything, and is not shown again");
         say!("{token}");
+    }
+    if let Some(trouble) = trouble {
+        let is = match trouble {
+            Unmet::Authority => {
+                "is an authority's own: serve one that it has signed, and that is none (basicConstraints CA:FALSE)"
+            }
+            Unmet::Early => "is not valid yet: is the clock here right?",
+            _ => "has expired: renew it, which takes no restart",
+        };
+        tell(args, &format!("callers will not trust the certificate, which {is}"));
     }
     tell(
         args,
@@ -158,13 +187,29 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<u8> {
     Ok(COMPLETED)
 }
 
-/// What the operator is told whatever the level; among JSON, as JSON.
+/// What the operator is told whatever the level; written as the log is.
 fn tell(args: &ServeArgs, text: &str) {
+    let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
     match args.log_format {
-        LogFormatName::Text => note!("{text}"),
+        LogFormatName::Text => note!("{timestamp}  INFO {text}"),
         LogFormatName::Json => {
-            let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
-            note!("{}", serde_json::json!({ "timestamp": timestamp, "level": "INFO", "message": text }));
+            note!("{}", serde_json::json!({ "timestamp": timestamp, "level": "INFO", "message": text }))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_times_that_are_none_are_refused_with_what_they_may_be() {
+        assert!(address("[::1]:0").is_ok() && duration("1h 30m").is_ok());
+        let refused = |text: &str| address(text).unwrap_err();
+        assert!(refused("localhost:8484").starts_with("`localhost` is no address; write "));
+        for text in ["0.0.0.0", "::1:8484", ":8484", "1.2.3.4:99999", ""] {
+            assert!(refused(text).contains("127.0.0.1:8484"), "{text}");
+        }
+        assert!(duration("soon").unwrap_err().contains("90d"));
     }
 }

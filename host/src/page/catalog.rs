@@ -210,6 +210,7 @@ struct Action {
     token: String,
     action: String,
     object: String,
+    detail: String,
 }
 
 #[derive(Template)]
@@ -225,9 +226,10 @@ pub(super) async fn audit(State(pages): State<Pages>, Extension(viewer): Extensi
     let found = pages.call(move |host| host.audit_log(&caller, MOST_ACTIONS)).await?;
     let actions = found.into_iter().map(|one| Action {
         at: Time::new(&one.at),
-        token: one.token,
+        token: one.token_name.map_or(one.token.clone(), |name| format!("{name} {}", one.token)),
         action: one.action,
         object: words::plain(&one.object, 200),
+        detail: words::plain(&one.detail, 512),
     });
     super::page(&AuditPage { frame: Frame::new(&viewer, "audit"), actions: actions.collect(), most: MOST_ACTIONS })
 }

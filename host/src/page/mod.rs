@@ -132,8 +132,12 @@ impl Refusal {
             HostError::Stranger => StatusCode::UNAUTHORIZED,
             HostError::Scope(_) => StatusCode::FORBIDDEN,
             HostError::State(StateError::Unknown { .. }) => StatusCode::NOT_FOUND,
-            HostError::State(StateError::Exists { .. } | StateError::InUse { .. }) => StatusCode::CONFLICT,
-            HostError::Busy | HostError::State(StateError::Quota { .. }) => StatusCode::TOO_MANY_REQUESTS,
+            HostError::State(StateError::Exists { .. } | StateError::InUse { .. } | StateError::NotResumed { .. }) => {
+                StatusCode::CONFLICT
+            }
+            HostError::Busy | HostError::State(StateError::Quota { .. } | StateError::Full { .. }) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             error if error.fault() == fault::Fault::Caller => StatusCode::BAD_REQUEST,
             _ => {
                 tracing::error!(error = fault::chain(error), "a page cannot be given");
@@ -234,7 +238,9 @@ pub(crate) fn router(host: Arc<Host>) -> Router {
 async fn signed_in(State(pages): State<Pages>, request: Request, next: Next) -> Response {
     let is_post = request.method() == Method::POST;
     if is_post && !is_own(request.headers()) {
-        return (StatusCode::FORBIDDEN, "this form was sent from another site\n").into_response();
+        let text = "this form does not say that a page of this host sent it, or another site did\n\
+                    hint: sign in with a browser; programs ask /v1 with `Authorization: Bearer TOKEN`, without signing in\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
     }
     let viewer = viewer(&pages, request.headers()).await;
     let (parts, body) = request.into_parts();

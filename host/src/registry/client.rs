@@ -177,9 +177,13 @@ impl Store for Client {
         let url = self.url(&format!("blobs/{digest}"))?;
         let response = self.send(|| self.http.get(url.clone()))?;
         if response.status() == StatusCode::NOT_FOUND {
-            return Err(RegistryError::NotFound(digest.to_owned()));
+            return Err(RegistryError::Missing(self.place(digest)));
         }
         Ok(Box::new(self.expect(response)?))
+    }
+
+    fn place(&self, digest: &str) -> String {
+        format!("{} at {}", digest, self.registry)
     }
 
     fn put_blob(&self, digest: &str, bytes: &[u8]) -> Result<(), RegistryError> {

@@ -135,11 +135,11 @@ impl Store for Layout {
             (Some(entry), None) => {
                 let digest = entry["digest"].as_str().unwrap_or_default();
                 let bytes = self.read_path(&self.blob_path(digest)?)?;
-                let bytes = bytes.ok_or_else(|| RegistryError::NotFound(digest.to_owned()))?;
+                let bytes = bytes.ok_or_else(|| RegistryError::Missing(self.place(digest)))?;
                 let found = super::artifact::digest_of(&bytes);
                 if found != digest {
                     let reason = format!("it digests to `{found}`");
-                    return Err(RegistryError::Mismatch { what: digest.to_owned(), reason });
+                    return Err(RegistryError::Mismatch { what: self.place(digest), reason });
                 }
                 Ok(Some(bytes))
             }
@@ -148,7 +148,11 @@ impl Store for Layout {
 
     fn blob(&self, digest: &str) -> Result<Box<dyn Read>, RegistryError> {
         let file = self.open_file(&self.blob_path(digest)?)?;
-        Ok(Box::new(file.ok_or_else(|| RegistryError::NotFound(digest.to_owned()))?))
+        Ok(Box::new(file.ok_or_else(|| RegistryError::Missing(self.place(digest)))?))
+    }
+
+    fn place(&self, digest: &str) -> String {
+        self.blob_path(digest).map_or_else(|_| digest.to_owned(), |path| path.display().to_string())
     }
 
     fn put_blob(&self, digest: &str, bytes: &[u8]) -> Result<(), RegistryError> {

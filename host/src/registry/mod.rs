@@ -33,11 +33,16 @@ trait Store {
     fn manifest(&self, tag_or_digest: &str) -> Result<Option<Vec<u8>>, RegistryError>;
     /// A blob's bytes, whatever they are: the caller counts and digests them.
     fn blob(&self, digest: &str) -> Result<Box<dyn Read>, RegistryError>;
+    /// Where a blob or a manifest lies, for people.
+    fn place(&self, digest: &str) -> String;
     /// Puts a blob there, if it is not.
     fn put_blob(&self, digest: &str, bytes: &[u8]) -> Result<(), RegistryError>;
     /// Puts a manifest there, and lets the tag mean it.
     fn put_manifest(&self, tag: &str, digest: &str, bytes: &[u8]) -> Result<(), RegistryError>;
 }
+
+/// What is done about a place that has not kept what was put there.
+const PUSH_AGAIN: &str = "nothing of it was used; whoever has the script puts it there again: scorehost push";
 
 /// Why an artifact is not pushed or pulled.
 #[derive(Debug, thiserror::Error)]
@@ -79,9 +84,12 @@ pub enum RegistryError {
         /// Why not.
         reason: String,
     },
-    /// There is no such artifact or blob.
+    /// There is no such artifact.
     #[error("there is no `{0}`\nhint: look at its name, its tag and its digest; `scorehost push` puts a script there")]
     NotFound(String),
+    /// There is no such blob, though a manifest or an index names it.
+    #[error("there is no `{0}`, which belongs to what was asked for\nhint: {PUSH_AGAIN}")]
+    Missing(String),
     /// The registry cannot be asked, or breaks off.
     #[error("`{registry}` cannot be asked")]
     Http {
@@ -137,7 +145,9 @@ pub enum RegistryError {
         most: u64,
     },
     /// Bytes are not those that were named.
-    #[error("`{what}` is not what its digest and length say: {reason}")]
+    #[error(
+        "`{what}` is damaged, or was changed: it is not what its digest and length say, {reason}\nhint: {PUSH_AGAIN}"
+    )]
     Mismatch {
         /// Which.
         what: String,

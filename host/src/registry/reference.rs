@@ -12,6 +12,8 @@ const LAYOUT: &str = "oci:";
 const REGISTRY: &str = "oci://";
 /// What is meant where neither tag nor digest is written.
 const LATEST: &str = "latest";
+/// What a tag may be.
+const TAG: &str = "a tag is at most 128 letters, digits, `_`, `.` and `-`, and does not begin with `.` or `-`";
 /// Longer than any registry takes.
 const MOST_BYTES: usize = 4096;
 
@@ -88,7 +90,9 @@ impl FromStr for Reference {
             // A colon may be part of a path, and a tag never has what parts paths.
             let (folder, tag) = match folder.rsplit_once(':') {
                 Some((folder, tag)) if is_tag(tag) => (folder, tag),
-                _ => (folder, LATEST),
+                Some((_, path)) if path.contains(['/', '\\']) => (folder, LATEST),
+                Some(_) => return Err(refused(TAG)),
+                None => (folder, LATEST),
             };
             if folder.is_empty() {
                 return Err(refused("it names no folder"));
@@ -103,7 +107,7 @@ impl FromStr for Reference {
         }
         let (name, tag) = rest.rsplit_once(':').unwrap_or((rest, LATEST));
         if !is_tag(tag) {
-            return Err(refused("a tag is at most 128 letters, digits, `_`, `.` and `-`"));
+            return Err(refused(TAG));
         }
         if !is_repository(name) {
             return Err(refused("a repository is small letters, digits, `.`, `_` and `-`, in parts with `/` between"));
@@ -172,6 +176,9 @@ mod tests {
             ("", "no registry"),
             ("score:v1", "no registry"),
             ("oci:", "no folder"),
+            ("oci:store:v 1", "a tag"),
+            ("oci:store:", "a tag"),
+            ("oci:a/store:-v", "a tag"),
             ("team/score:v1", "the registry"),
             ("registry.example/../v2", "a repository"),
             ("registry.example/a..b", "a repository"),

@@ -72,7 +72,7 @@ pub fn look(reference: &Reference, key: Option<&PublicKey>, most: u64, is_plain:
     let digest = artifact::digest_of(&bytes);
     if let Some(wanted) = reference.digest.as_ref().filter(|wanted| **wanted != digest) {
         let reason = format!("it digests to `{digest}`");
-        return Err(RegistryError::Mismatch { what: wanted.clone(), reason });
+        return Err(RegistryError::Mismatch { what: store.place(wanted), reason });
     }
     if let Some(key) = key {
         signature::check(&*store, &digest, key)?;
@@ -129,7 +129,8 @@ impl Offer {
     /// # Errors
     /// If it does not come, is not what its digest says, or cannot be written.
     pub fn fetch(&self, into: &mut dyn Write) -> Result<(), RegistryError> {
-        verified(self.store.blob(&self.layer.digest)?, &self.layer, into)
+        let digest = &self.layer.digest;
+        verified(self.store.blob(digest)?, (&self.layer, &self.store.place(digest)), into)
     }
 }
 
@@ -144,13 +145,16 @@ pub(super) fn blob(
         return Err(RegistryError::TooLarge { what: what.to_owned(), most });
     }
     let mut bytes = Vec::new();
-    verified(store.blob(&descriptor.digest)?, descriptor, &mut bytes)?;
+    verified(store.blob(&descriptor.digest)?, (descriptor, &store.place(&descriptor.digest)), &mut bytes)?;
     Ok(bytes)
 }
 
-/// Passes on as many bytes as the descriptor says, and tells whether they are those.
-fn verified(from: impl Read, descriptor: &Descriptor, into: &mut dyn Write) -> Result<(), RegistryError> {
-    let what = &descriptor.digest;
+/// Passes on as many bytes as the descriptor says, and tells whether they are those; `what` is where they come from.
+fn verified(
+    from: impl Read,
+    (descriptor, what): (&Descriptor, &str),
+    into: &mut dyn Write,
+) -> Result<(), RegistryError> {
     let mut sha = Sha256::new();
     let mut write = |bytes: &[u8]| {
         sha.update(bytes);
@@ -161,13 +165,13 @@ fn verified(from: impl Read, descriptor: &Descriptor, into: &mut dyn Write) -> R
     if bytes != descriptor.size {
         let is = if bytes > descriptor.size { "more" } else { "fewer" };
         let reason = format!("it has {is} than {} bytes", descriptor.size);
-        return Err(RegistryError::Mismatch { what: what.clone(), reason });
+        return Err(RegistryError::Mismatch { what: what.to_owned(), reason });
     }
     let found = format!("sha256:{}", hex(&sha.finalize()));
-    if found == *what {
+    if found == descriptor.digest {
         return Ok(());
     }
-    Err(RegistryError::Mismatch { what: what.clone(), reason: format!("it digests to `{found}`") })
+    Err(RegistryError::Mismatch { what: what.to_owned(), reason: format!("it digests to `{found}`") })
 }
 
 /// Everything there is, if it is not more than this.
@@ -234,7 +238,7 @@ mod tests {
         };
         let check = |descriptor: &Descriptor, from: &mut dyn Read| {
             let mut taken = Vec::new();
-            let done = verified(from, descriptor, &mut taken);
+            let done = verified(from, (descriptor, "x"), &mut taken);
             (done.err().map(|e| e.to_string()).unwrap_or_default(), taken.len())
         };
         assert_eq!(check(&descriptor(b"abc", 3), &mut &b"abc"[..]), (String::new(), 3));

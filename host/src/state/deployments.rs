@@ -89,11 +89,14 @@ impl State {
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                     params![endpoint.id, new.name, version, new.spec, new.digest, new.script, new.model, now()],
                 )?;
-                audit(on, tenant, &by, "deployment create", &format!("{}/{}:{version}", endpoint.name, new.name))?;
+                let model = new.model.as_ref().map(|model| format!(", model {model}")).unwrap_or_default();
+                let called = format!("{}/{}:{version}", endpoint.name, new.name);
+                audit(on, (tenant, &by), ("deployment create", &called), &format!("{}{model}", new.digest))?;
             }
             if new.set_default {
-                endpoints::set_default(on, &endpoint, &new.name, None)?;
-                audit(on, tenant, &by, "endpoint default", &format!("{}/{}", endpoint.name, new.name))?;
+                let detail = endpoints::set_default(on, &endpoint, &new.name, None)?;
+                let called = format!("{}/{}", endpoint.name, new.name);
+                audit(on, (tenant, &by), ("endpoint default", &called), &detail)?;
             }
             find(on, endpoint.id, &new.name, None)
         })
@@ -142,9 +145,13 @@ impl State {
             if active > 0 {
                 return Err(in_use(format!("{active} jobs wait or run")));
             }
+            let sql = "SELECT group_concat(version, ', ' ORDER BY version) FROM deployments
+                       WHERE endpoint = ?1 AND name = ?2 AND deleted IS NULL";
+            let versions: String = on.query_row(sql, params![endpoint.id, name], |row| row.get(0))?;
             let sql = "UPDATE deployments SET deleted = ?1 WHERE endpoint = ?2 AND name = ?3 AND deleted IS NULL";
             on.execute(sql, params![now(), endpoint.id, name])?;
-            audit(on, tenant, &by, "deployment delete", &format!("{}/{name}", endpoint.name))
+            let called = format!("{}/{name}", endpoint.name);
+            audit(on, (tenant, &by), ("deployment delete", &called), &format!("versions {versions}"))
         })
     }
 }

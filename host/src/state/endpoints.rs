@@ -37,6 +37,9 @@ pub struct EndpointChange {
     pub default_deployment: Option<(String, Option<u32>)>,
 }
 
+/// Bytes of each text in the audit log.
+const MOST_WORDS: usize = 160;
+
 const COLUMNS: &str = "id, name, description, tags, default_deployment, default_version, created, updated";
 
 fn endpoint(row: &Row<'_>) -> rusqlite::Result<Endpoint> {
@@ -57,12 +60,25 @@ pub(super) fn find(on: &Connection, tenant: i64, name: &str) -> Result<Endpoint>
     found.ok_or_else(|| StateError::Unknown { what: "endpoint", name: name.to_owned() })
 }
 
-/// Sets the default to a version that exists.
-pub(super) fn set_default(on: &Connection, endpoint: &Endpoint, name: &str, version: Option<u32>) -> Result<()> {
+/// Sets the default to a version that exists; what changed by it, in words.
+pub(super) fn set_default(on: &Connection, endpoint: &Endpoint, name: &str, version: Option<u32>) -> Result<String> {
     let deployment = deployments::find(on, endpoint.id, name, version)?;
     let sql = "UPDATE endpoints SET default_deployment = ?1, default_version = ?2, updated = ?3 WHERE id = ?4";
     on.execute(sql, params![deployment.name, deployment.version, now(), endpoint.id])?;
-    Ok(())
+    Ok(format!("default {} → {}:{}", shown(endpoint), deployment.name, deployment.version))
+}
+
+/// The deployment that answers by default.
+fn shown(endpoint: &Endpoint) -> String {
+    let default = endpoint.default_deployment.as_ref();
+    default.map_or_else(|| "none".to_owned(), |(name, version)| format!("{name}:{version}"))
+}
+
+/// What is written of an endpoint, as the audit log tells it: a part of each.
+fn words(description: Option<&str>, tags: Option<&str>) -> Vec<String> {
+    let written = [("description", description.unwrap_or_default()), ("tags", tags.unwrap_or_default())];
+    let written = written.into_iter().filter(|(_, text)| !matches!(*text, "" | "{}"));
+    written.map(|(what, text)| format!("{what} {}", &text[..text.floor_char_boundary(MOST_WORDS)])).collect()
 }
 
 fn to_json(tags: &BTreeMap<String, String>) -> String {
@@ -87,7 +103,7 @@ impl State {
             on.execute(sql, params![tenant, name, description, tags, now()]).map_err(|e| {
                 if is_taken(&e) { StateError::Exists { what: "endpoint", name: name.clone() } } else { e.into() }
             })?;
-            audit(on, tenant, &by, "endpoint create", &name)?;
+            audit(on, (tenant, &by), ("endpoint create", &name), &words(Some(&description), Some(&tags)).join(", "))?;
             find(on, tenant, &name)
         })
     }
@@ -125,10 +141,12 @@ impl State {
                 "UPDATE endpoints SET description = coalesce(?1, description), tags = coalesce(?2, tags), updated = ?3
                        WHERE id = ?4";
             on.execute(sql, params![change.description, tags, now(), endpoint.id])?;
+            let mut changed = Vec::new();
             if let Some((deployment, version)) = &change.default_deployment {
-                set_default(on, &endpoint, deployment, *version)?;
+                changed.push(set_default(on, &endpoint, deployment, *version)?);
             }
-            audit(on, tenant, &by, "endpoint update", &name)?;
+            changed.extend(words(change.description.as_deref(), tags.as_deref()));
+            audit(on, (tenant, &by), ("endpoint update", &name), &changed.join(", "))?;
             find(on, tenant, &name)
         })
     }
@@ -149,7 +167,7 @@ impl State {
                 return Err(StateError::InUse { what: "endpoint", name, by });
             }
             on.execute("DELETE FROM endpoints WHERE id = ?1", [endpoint.id])?;
-            audit(on, tenant, &by, "endpoint delete", &name)
+            audit(on, (tenant, &by), ("endpoint delete", &name), &format!("default {}", shown(&endpoint)))
         })
     }
 }

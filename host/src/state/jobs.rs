@@ -28,6 +28,10 @@ pub enum JobStatus {
 }
 
 impl JobStatus {
+    /// Every status.
+    pub const ALL: [JobStatus; 5] =
+        [JobStatus::Queued, JobStatus::Running, JobStatus::Completed, JobStatus::Failed, JobStatus::Canceled];
+
     /// Whether nothing becomes of it any more, unless it is resumed.
     pub fn has_ended(self) -> bool {
         !matches!(self, JobStatus::Queued | JobStatus::Running)
@@ -152,6 +156,13 @@ pub struct Page {
     pub status: Option<JobStatus>,
     /// At most so many.
     pub most: u32,
+}
+
+impl Job {
+    /// Where it was posted to, and what answers it.
+    pub(super) fn answered_by(&self) -> String {
+        format!("{}/{}:{}", self.endpoint, self.deployment, self.version)
+    }
 }
 
 pub(super) const COLUMNS: &str = "id, tenant, endpoint, deployment, version, folder, model, input, overrides, status, cancel, starts, \
@@ -305,8 +316,12 @@ impl State {
                 now(),
                 new.output
             ])?;
-            audit(on, tenant, &by, "job submit", &new.id)?;
-            Ok(Submitted::New(find(on, tenant, &new.id)?))
+            let job = find(on, tenant, &new.id)?;
+            let places = [("input", Some(job.input.to_string())), ("output", job.output.clone())];
+            let places = places.into_iter().filter_map(|(what, place)| Some(format!(", {what} {}", place?)));
+            let detail = format!("{}{}", job.answered_by(), places.collect::<String>());
+            audit(on, (tenant, &by), ("job submit", &new.id), &detail)?;
+            Ok(Submitted::New(job))
         })
     }
 
@@ -428,10 +443,12 @@ impl State {
             let sql = "UPDATE jobs SET cancel = 1, ended = CASE status WHEN 'Queued' THEN ?1 END,
                        status = CASE status WHEN 'Queued' THEN 'Canceled' ELSE status END
                        WHERE tenant = ?2 AND id = ?3 AND status IN ('Queued', 'Running')";
-            if on.prepare_cached(sql)?.execute(params![now(), tenant, id])? == 1 {
-                audit(on, tenant, &by, "job cancel", &id)?;
+            let is_canceled = on.prepare_cached(sql)?.execute(params![now(), tenant, id])? == 1;
+            let job = find(on, tenant, &id)?;
+            if is_canceled {
+                audit(on, (tenant, &by), ("job cancel", &id), &job.answered_by())?;
             }
-            find(on, tenant, &id)
+            Ok(job)
         })
     }
 
@@ -443,17 +460,18 @@ impl State {
         let (id, by) = (id.to_owned(), by.to_owned());
         self.change(move |on| {
             let job = find(on, tenant, &id)?;
-            let in_use = |by: &str| StateError::InUse { what: "job", name: job.id.clone(), by: by.into() };
+            let refused = |why, cure| Err(StateError::NotResumed { job: job.id.clone(), why, cure });
             match job.status {
-                JobStatus::Completed => return Err(in_use("it is complete")),
-                JobStatus::Running if job.cancel => return Err(in_use("it is being stopped; resume it when it has")),
+                JobStatus::Completed => return refused("it is complete", "to score again, post another job"),
+                JobStatus::Running if job.cancel => return refused("it is being stopped", "resume it when it has"),
                 _ => {}
             }
             let sql =
                 "UPDATE jobs SET status = 'Queued', cancel = 0, deaths = 0, error = NULL, record = NULL, ended = NULL
                        WHERE id = ?1 AND status IN ('Failed', 'Canceled')";
             if on.prepare_cached(sql)?.execute([&id])? == 1 {
-                audit(on, tenant, &by, "job resume", &id)?;
+                let detail = format!("{} at {}", job.status.name(), job.answered_by());
+                audit(on, (tenant, &by), ("job resume", &id), &detail)?;
             }
             find(on, tenant, &id)
         })

@@ -37,7 +37,8 @@ pub use usage::{Usage, UsageLine, UsageSpan};
 use crate::fault::Fault;
 
 /// Every version's change of the schema, in order; a file of an earlier version is brought up through those that it lacks.
-const MIGRATIONS: [&str; 2] = [include_str!("version-1.sql"), include_str!("version-2.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("version-1.sql"), include_str!("version-2.sql"), include_str!("version-3.sql")];
 
 /// Changes that share one wait for the disk.
 const MOST_JOINED: usize = 256;
@@ -106,6 +107,32 @@ pub enum StateError {
         /// How many there may be.
         most: u64,
     },
+    /// What is to be kept does not fit into what the tenant may store.
+    #[error(
+        "the tenant stores {} of the {} that it may, and there is no room for {} more\nhint: delete jobs, uploads or models \
+         that are not needed, or have an administrator raise the limit: scorehost tenant update -n NAME --storage SIZE",
+        size(*have),
+        size(*most),
+        size(*more)
+    )]
+    Full {
+        /// Bytes that are stored.
+        have: u64,
+        /// Bytes that may be.
+        most: u64,
+        /// Bytes that come.
+        more: u64,
+    },
+    /// A job is not one that goes on.
+    #[error("job `{job}` is not resumed: {why}\nhint: {cure}")]
+    NotResumed {
+        /// Which.
+        job: String,
+        /// Why not.
+        why: &'static str,
+        /// What is to be done.
+        cure: &'static str,
+    },
     /// It asks for more than the tenant may ever have.
     #[error(
         "the job asks for {wants} {what}, and the tenant may have {most}\nhint: a smaller `max_concurrency_per_instance`, or have an administrator raise the limit: scorehost tenant update"
@@ -161,6 +188,8 @@ impl StateError {
             | StateError::Unknown { .. }
             | StateError::InUse { .. }
             | StateError::Quota { .. }
+            | StateError::Full { .. }
+            | StateError::NotResumed { .. }
             | StateError::TooLarge { .. }
             | StateError::Spent { .. }
             | StateError::KeyReused(_) => Fault::Caller,
@@ -332,6 +361,16 @@ pub fn next_month() -> String {
     let (year, month) = (now[..4].parse::<u32>().unwrap_or(0), now[5..7].parse::<u32>().unwrap_or(0));
     let (year, month) = if month >= 12 { (year + 1, 1) } else { (year, month + 1) };
     format!("{year:04}-{month:02}-01T00:00:00Z")
+}
+
+/// Bytes for people, in the largest unit that leaves a number of at least one.
+#[expect(clippy::cast_precision_loss, reason = "a number for people")]
+fn size(bytes: u64) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.into_iter().find(|(_, shift)| bytes >> shift > 0) {
+        Some((unit, shift)) => format!("{:.1} {unit}", bytes as f64 / (1u64 << shift) as f64),
+        None => format!("{bytes} bytes"),
+    }
 }
 
 /// The first row, or nothing.

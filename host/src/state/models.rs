@@ -49,7 +49,8 @@ impl State {
             let model = Model { name, version, digest, created: now() };
             let sql = "INSERT INTO models (tenant, name, version, digest, created) VALUES (?1, ?2, ?3, ?4, ?5)";
             on.execute(sql, params![tenant, model.name, model.version, model.digest, model.created])?;
-            audit(on, tenant, &by, "model create", &format!("{}:{}", model.name, model.version))?;
+            let called = format!("{}:{}", model.name, model.version);
+            audit(on, (tenant, &by), ("model create", &called), &model.digest)?;
             Ok(model)
         })
     }
@@ -102,7 +103,7 @@ impl State {
             }
             let sql = "UPDATE models SET deleted = ?1 WHERE tenant = ?2 AND name = ?3 AND version = ?4";
             on.execute(sql, params![now(), tenant, name, version])?;
-            audit(on, tenant, &by, "model delete", &called)
+            audit(on, (tenant, &by), ("model delete", &called), &model.digest)
         })
     }
 }

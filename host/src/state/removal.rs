@@ -22,7 +22,8 @@ impl State {
                 return Err(StateError::InUse { what: "job", name: id, by });
             }
             on.execute("DELETE FROM jobs WHERE id = ?1", [&id])?;
-            audit(on, tenant, &by, "job delete", &id)
+            let detail = format!("{} at {}", job.status.name(), job.answered_by());
+            audit(on, (tenant, &by), ("job delete", &id), &detail)
         })
     }
 

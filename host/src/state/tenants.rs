@@ -150,13 +150,22 @@ pub struct TokenUse {
 pub struct Action {
     /// When.
     pub at: String,
-    /// By which token.
+    /// By which token; empty for the host itself.
     pub token: String,
+    /// What the token's owner calls it.
+    #[serde(default)]
+    pub token_name: Option<String>,
     /// What was done.
     pub action: String,
     /// To what.
     pub object: String,
+    /// What changed by it, in words.
+    #[serde(default)]
+    pub detail: String,
 }
+
+/// Bytes of what a line of the audit log tells of a change.
+const MOST_DETAIL: usize = 512;
 
 const TENANT: &str = "tenants.id, tenants.name, weight, running, queued, storage, tenants.created, instances, memory, \
                       cpu_seconds, device_seconds";
@@ -194,11 +203,45 @@ fn set_quotas(on: &Connection, tenant: i64, quotas: &Quotas) -> Result<()> {
     Ok(())
 }
 
-/// Writes a line of the audit log, in the change that it tells of.
-pub(super) fn audit(on: &Connection, tenant: i64, token: &str, action: &str, object: &str) -> Result<()> {
-    on.prepare_cached("INSERT INTO audit (at, tenant, token, action, object) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![now(), tenant, token, action, object])?;
+/// Writes a line of the audit log, in the change that it tells of: what was done to what, and what changed by it.
+pub(super) fn audit(
+    on: &Connection,
+    (tenant, token): (i64, &str),
+    (action, object): (&str, &str),
+    detail: &str,
+) -> Result<()> {
+    // Callers choose some of it, and the log is kept for ever.
+    let detail = &detail[..detail.floor_char_boundary(MOST_DETAIL)];
+    on.prepare_cached("INSERT INTO audit (at, tenant, token, action, object, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute(params![now(), tenant, token, action, object, detail])?;
     Ok(())
+}
+
+/// A tenant's share in words: all of it, or what changed.
+fn share(before: Option<(u32, &Quotas)>, (weight, quotas): (u32, &Quotas)) -> String {
+    let parts = |(weight, quotas): (u32, &Quotas)| {
+        let Quotas { running, queued, storage, instances, memory, cpu_seconds, device_seconds } = *quotas;
+        [
+            ("weight", Some(u64::from(weight))),
+            ("running", Some(running.into())),
+            ("queued", Some(queued.into())),
+            ("storage", Some(storage)),
+            ("instances", instances),
+            ("memory", memory),
+            ("cpu_seconds", cpu_seconds),
+            ("device_seconds", device_seconds),
+        ]
+    };
+    let shown = |most: Option<u64>| most.map_or_else(|| "none".to_owned(), |most| most.to_string());
+    let now = parts((weight, quotas)).into_iter();
+    let told: Vec<String> = match before.map(parts) {
+        None => now.map(|(what, most)| format!("{what} {}", shown(most))).collect(),
+        Some(before) => {
+            let both = before.into_iter().zip(now).filter(|((_, then), (_, now))| then != now);
+            both.map(|((what, then), (_, now))| format!("{what} {} → {}", shown(then), shown(now))).collect()
+        }
+    };
+    told.join(", ")
 }
 
 impl State {
@@ -218,7 +261,7 @@ impl State {
             let id = on.last_insert_rowid();
             set_quotas(on, id, &quotas)?;
             let (of, token) = by.unwrap_or((id, String::new()));
-            audit(on, of, &token, "tenant create", &name)?;
+            audit(on, (of, &token), ("tenant create", &name), &share(None, (weight, &quotas)))?;
             Ok(Tenant { id, name, weight, quotas, created })
         })
     }
@@ -237,8 +280,11 @@ impl State {
         self.change(move |on| {
             let found = of_name(on, &name)?;
             on.execute("UPDATE tenants SET weight = coalesce(?1, weight) WHERE id = ?2", params![weight, found.id])?;
-            set_quotas(on, found.id, &change.of(found.quotas))?;
-            audit(on, by.0, &by.1, "tenant update", &name)?;
+            let quotas = change.of(found.quotas);
+            set_quotas(on, found.id, &quotas)?;
+            let before = (found.weight, &found.quotas);
+            let detail = share(Some(before), (weight.unwrap_or(found.weight), &quotas));
+            audit(on, (by.0, &by.1), ("tenant update", &name), &detail)?;
             of_id(on, found.id)
         })
     }
@@ -262,17 +308,21 @@ impl State {
         of_name(&self.read(), name)
     }
 
-    /// Keeps a token.
+    /// Keeps a token, on behalf of another; whoever has the host's folder is nobody's token. `action` is what the audit
+    /// log calls it.
     ///
     /// # Errors
     /// The database's.
-    pub fn create_token(&self, new: NewToken, by: Option<(i64, &str)>) -> Result<()> {
+    pub fn create_token(&self, new: NewToken, action: &'static str, by: Option<(i64, &str)>) -> Result<()> {
         let by = by.map(|(tenant, token)| (tenant, token.to_owned()));
         self.change(move |on| {
             let sql = "INSERT INTO tokens (id, tenant, name, hash, scopes, created, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
             on.execute(sql, params![new.id, new.tenant, new.name, new.hash, new.scopes, now(), new.expires])?;
             let (of, token) = by.unwrap_or((new.tenant, String::new()));
-            audit(on, of, &token, "token create", &new.id)
+            let until = new.expires.map_or_else(|| "without an end".to_owned(), |end| format!("until {end}"));
+            let tenant = of_id(on, new.tenant)?.name;
+            let detail = format!("`{}` of tenant `{tenant}`: {}, {until}", new.name, new.scopes);
+            audit(on, (of, &token), (action, &new.id), &detail)
         })
     }
 
@@ -335,7 +385,10 @@ impl State {
             if on.execute(sql, params![now(), id, of])? == 0 {
                 return Err(StateError::Unknown { what: "token", name: id });
             }
-            audit(on, by.0, &by.1, "token revoke", &id)
+            let sql = "SELECT '`' || tokens.name || '` of tenant `' || tenants.name || '`'
+                       FROM tokens JOIN tenants ON tenants.id = tenant WHERE tokens.id = ?1";
+            let detail: String = on.query_row(sql, [&id], |row| row.get(0))?;
+            audit(on, (by.0, &by.1), ("token revoke", &id), &detail)
         })
     }
 
@@ -346,10 +399,18 @@ impl State {
     pub fn audit_log(&self, tenant: i64, most: u32) -> Result<Vec<Action>> {
         let read = self.read();
         let mut query = read.prepare_cached(
-            "SELECT at, token, action, object FROM audit WHERE tenant = ?1 ORDER BY id DESC LIMIT ?2",
+            "SELECT at, token, tokens.name, action, object, detail FROM audit LEFT JOIN tokens ON tokens.id = token
+             WHERE audit.tenant = ?1 ORDER BY audit.id DESC LIMIT ?2",
         )?;
         let rows = query.query_map(params![tenant, most], |row| {
-            Ok(Action { at: row.get(0)?, token: row.get(1)?, action: row.get(2)?, object: row.get(3)? })
+            Ok(Action {
+                at: row.get(0)?,
+                token: row.get(1)?,
+                token_name: row.get(2)?,
+                action: row.get(3)?,
+                object: row.get(4)?,
+                detail: row.get(5)?,
+            })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }

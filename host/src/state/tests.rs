@@ -201,6 +201,18 @@ fn a_job_that_was_asked_to_stop_is_not_begun() {
 }
 
 #[test]
+fn a_complete_job_is_not_resumed_and_says_what_is_done_instead() {
+    let at = fixture();
+    at.endpoint("e");
+    at.deploy("e", "d", "sha256:1");
+    at.submit("job-1");
+    let ended = Ended { status: JobStatus::Completed, record: None, error: None, used: Usage::default() };
+    at.state.end(at.tenant, "job-1", ended).unwrap();
+    let told = at.state.resume(at.tenant, "job-1", "t").unwrap_err().to_string();
+    assert_eq!(told, "job `job-1` is not resumed: it is complete\nhint: to score again, post another job");
+}
+
+#[test]
 fn too_many_waiting_jobs_are_refused_by_number() {
     let at = fixture();
     at.endpoint("e");
@@ -263,26 +275,84 @@ fn the_audit_log_is_appended_to_and_never_changed() {
 }
 
 #[test]
+fn the_audit_log_says_what_changed_and_by_whose_token() {
+    let at = fixture();
+    let token = |id: &str, name: &str| NewToken {
+        id: id.into(),
+        tenant: at.tenant,
+        name: name.into(),
+        hash: [0; 32],
+        scopes: "read admin".into(),
+        expires: None,
+    };
+    at.state.create_token(token("t", "boss"), "token create", None).unwrap();
+    at.state.create_token(token("u", "spare"), "token create", Some((at.tenant, "t"))).unwrap();
+    let change = QuotasChange { memory: Some(Some(1 << 30)), running: Some(4), ..Default::default() };
+    at.state.update_tenant("one", (Some(3), change), (at.tenant, "t")).unwrap();
+    at.state.revoke_token("u", None, (at.tenant, "t")).unwrap();
+    at.endpoint("e");
+    at.deploy("e", "d", "sha256:1");
+    at.deploy("e", "d", "sha256:2");
+    let tags = BTreeMap::from([("k".to_owned(), "ü".repeat(4096))]);
+    let default_deployment = Some(("d".into(), Some(1)));
+    let change = EndpointChange { description: Some("new".into()), tags: Some(tags), default_deployment };
+    at.state.update_endpoint(at.tenant, "e", change, "t").unwrap();
+    at.submit("job-1");
+    at.state.cancel(at.tenant, "job-1", "t").unwrap();
+    at.state.resume(at.tenant, "job-1", "t").unwrap();
+    let mut log = at.state.audit_log(at.tenant, 100).unwrap();
+    log.reverse();
+    let told: Vec<_> = log.iter().map(|a| (a.action.as_str(), a.token_name.as_deref(), a.detail.as_str())).collect();
+    let all = "weight 1, running 4, queued 1000, storage 107374182400, instances none, memory none, cpu_seconds none, \
+               device_seconds none";
+    let boss = Some("boss");
+    // What a caller writes is cut.
+    let changed = format!("default d:2 → d:1, description new, tags {{\"k\":\"{}", "ü".repeat(77));
+    let expected = [
+        ("tenant create", None, all),
+        ("token create", None, "`boss` of tenant `one`: read admin, without an end"),
+        ("token create", boss, "`spare` of tenant `one`: read admin, without an end"),
+        ("tenant update", boss, "weight 1 → 3, memory none → 1073741824"),
+        ("token revoke", boss, "`spare` of tenant `one`"),
+        ("endpoint create", boss, ""),
+        ("deployment create", boss, "sha256:1"),
+        ("endpoint default", boss, "default none → d:1"),
+        ("deployment create", boss, "sha256:2"),
+        ("endpoint default", boss, "default d:1 → d:2"),
+        ("endpoint update", boss, changed.as_str()),
+        ("job submit", boss, "e/d:1, input {\"upload\":\"u\"}"),
+        ("job cancel", boss, "e/d:1"),
+        ("job resume", boss, "Canceled at e/d:1"),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn a_later_versions_file_is_refused_in_words() {
     let at = fixture();
     let path = at.folder.path().join("state.db");
     drop(at.state);
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let error = State::open(&path).err().unwrap();
-    assert!(error.to_string().starts_with("the database is of version 99, and this program knows 2"), "{error}");
+    assert!(error.to_string().starts_with("the database is of version 99, and this program knows 3"), "{error}");
 }
 
-/// What a host of version 1 wrote.
-fn file_of_version_1() -> (tempfile::TempDir, PathBuf) {
+/// What a host of version 1 wrote, as one of this version left it on its way.
+fn file_of_version(version: usize) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
-    Connection::open(&path).unwrap().execute_batch(include_str!("version-1-file.sql")).unwrap();
+    let file = Connection::open(&path).unwrap();
+    file.execute_batch(include_str!("version-1-file.sql")).unwrap();
+    for (before, sql) in MIGRATIONS.iter().enumerate().take(version).skip(1) {
+        file.execute_batch(sql).unwrap();
+        file.pragma_update(None, "user_version", before + 1).unwrap();
+    }
     (folder, path)
 }
 
 #[test]
 fn what_version_1_wrote_is_all_there() {
-    let (folder, path) = file_of_version_1();
+    let (folder, path) = file_of_version(1);
     let state = State::open(&path).unwrap();
     let tenants = state.tenants().unwrap();
     let of = |name: &str| tenants.iter().find(|tenant| tenant.name == name).unwrap();
@@ -300,7 +370,8 @@ fn what_version_1_wrote_is_all_there() {
     assert_eq!(state.endpoint(1, "shapes").unwrap().default_deployment, Some(("shapes".into(), 1)));
     let model = state.model(1, "shapes", None).unwrap();
     assert_eq!(state.deployment(1, "shapes", "shapes", None).unwrap().model, Some(model.digest));
-    assert_eq!(state.audit_log(1, 100).unwrap().len(), 13);
+    let log = state.audit_log(1, 100).unwrap();
+    assert!(log.len() == 13 && log.iter().all(|line| line.detail.is_empty()), "{log:?}");
     let token = state.token("ee557b8971d02922").unwrap().unwrap();
     assert_eq!((token.tenant.name.as_str(), token.scopes.as_str()), ("default", "read invoke write admin"));
     // It is worked with as one of this version is, and opened again.
@@ -323,36 +394,45 @@ fn a_file_that_was_brought_up_has_the_schema_of_a_new_one() {
         let mut query = file.prepare(sql).unwrap();
         query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().collect::<rusqlite::Result<_>>().unwrap()
     };
-    let (_folder, path) = file_of_version_1();
-    drop(State::open(&path).unwrap());
     let at = fixture();
-    assert_eq!(schema(&path), schema(&at.folder.path().join("state.db")));
+    for version in [1, 2] {
+        let (folder, path) = file_of_version(version);
+        drop(State::open(&path).unwrap());
+        assert_eq!(schema(&path), schema(&at.folder.path().join("state.db")));
+        let kept = Connection::open(folder.path().join(format!("state.db.v{version}"))).unwrap();
+        let kept: usize = kept.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, version);
+    }
 }
 
 /// As a kill leaves it: the files as they are at that moment, in another folder.
 #[test]
-fn bringing_a_file_up_that_is_broken_off_anywhere_leaves_version_1_or_2() {
-    for broken_off in 0..=15 {
-        let (folder, path) = file_of_version_1();
-        let mut connection = connect(&path).unwrap();
-        let transaction = connection.transaction().unwrap();
-        let mut steps = rusqlite::Batch::new(&transaction, MIGRATIONS[1]);
-        for step in 0..broken_off {
-            steps.next().unwrap().unwrap_or_else(|| panic!("there are {step} steps only")).execute([]).unwrap();
+fn bringing_a_file_up_that_is_broken_off_anywhere_leaves_one_version_or_the_next() {
+    // What each version's change has of steps.
+    for (version, last) in [(1, 15), (2, 1)] {
+        for broken_off in 0..=last {
+            let (folder, path) = file_of_version(version);
+            let mut connection = connect(&path).unwrap();
+            let transaction = connection.transaction().unwrap();
+            let mut steps = rusqlite::Batch::new(&transaction, MIGRATIONS[version]);
+            for step in 0..broken_off {
+                steps.next().unwrap().unwrap_or_else(|| panic!("there are {step} steps only")).execute([]).unwrap();
+            }
+            assert_eq!(steps.next().unwrap().is_none(), broken_off == last, "the last is the last");
+            let elsewhere = tempfile::tempdir().unwrap();
+            for entry in std::fs::read_dir(folder.path()).unwrap() {
+                let entry = entry.unwrap();
+                std::fs::copy(entry.path(), elsewhere.path().join(entry.file_name())).unwrap();
+            }
+            drop(transaction);
+            let left = elsewhere.path().join("state.db");
+            let found: usize =
+                Connection::open(&left).unwrap().query_row("PRAGMA user_version", [], |r| r.get(0)).unwrap();
+            assert_eq!(found, version, "after {broken_off} steps");
+            let state = State::open(&left).unwrap();
+            assert_eq!(state.jobs(1, &page(10)).unwrap().len(), 5, "after {broken_off} steps");
+            assert_eq!(state.audit_log(1, 100).unwrap().len(), 13, "after {broken_off} steps");
         }
-        assert_eq!(steps.next().unwrap().is_none(), broken_off == 15, "the last is the last");
-        let elsewhere = tempfile::tempdir().unwrap();
-        for entry in std::fs::read_dir(folder.path()).unwrap() {
-            let entry = entry.unwrap();
-            std::fs::copy(entry.path(), elsewhere.path().join(entry.file_name())).unwrap();
-        }
-        drop(transaction);
-        let left = elsewhere.path().join("state.db");
-        let version: usize =
-            Connection::open(&left).unwrap().query_row("PRAGMA user_version", [], |r| r.get(0)).unwrap();
-        assert_eq!(version, 1, "after {broken_off} steps");
-        let state = State::open(&left).unwrap();
-        assert_eq!(state.jobs(1, &page(10)).unwrap().len(), 5, "after {broken_off} steps");
     }
 }
 

@@ -5,6 +5,7 @@
 //! behind a wall without a network, and holds no keys. A process of its own fetches files into a folder for it
 //! ([`objects`]), a little ahead of what is scored, and removes them again ([`Spool`]).
 
+mod cause;
 mod local;
 pub mod objects;
 mod spool;

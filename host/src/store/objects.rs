@@ -5,6 +5,7 @@
 //! looked at.
 
 use std::collections::VecDeque;
+use std::error::Error;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path as FilePath, PathBuf};
@@ -25,6 +26,7 @@ use object_store::{
 };
 use tokio::sync::watch;
 
+use super::cause::Cause;
 use super::spool::{SpoolFolder, next_name};
 use super::words::{Ask, Tell};
 use super::{MAX_FILES, StoreUrl};
@@ -56,6 +58,13 @@ const PATIENCE_VARIABLE: &str = "SCOREHOST_STORE_SECONDS";
 /// The object that says whose a place is while a job publishes to it, and the one that appears last.
 const CLAIM: &str = ".scorehost.json";
 const LAST: &str = "job.json";
+
+/// What is done about a place that is not free. A job keeps its place: to resume it asks for the same again.
+const OF_ITS_OWN: &str =
+    "name a place of its own for each job; with this one the same job goes on only once it is empty";
+
+/// Characters of what a store says.
+const MOST_WORDS: usize = 900;
 
 /// Why a store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -95,10 +104,10 @@ pub enum ObjectsError {
         most: u64,
     },
     /// Objects lie there that are no output's.
-    #[error("`{0}` is not empty\nhint: name a place of its own for each job")]
+    #[error("`{0}` is not empty\nhint: {OF_ITS_OWN}")]
     Occupied(String),
     /// Another output is there, or about to be.
-    #[error("`{place}` has the output of job `{job}`\nhint: name a place of its own for each job")]
+    #[error("`{place}` has the output of job `{job}`\nhint: {OF_ITS_OWN}")]
     Taken {
         /// Where.
         place: String,
@@ -125,16 +134,51 @@ impl ObjectsError {
         let (ObjectsError::Store { source, .. } | ObjectsError::Open { source, .. }) = self else {
             return fault::chain(self);
         };
-        use object_store::Error::{InvalidPath, NotFound, PermissionDenied, Unauthenticated};
+        use object_store::Error::{InvalidPath, NotFound};
         let why = match source {
             NotFound { .. } => "there is no such bucket or object",
-            PermissionDenied { .. } | Unauthenticated { .. } => "the store does not take this host's keys for that",
             InvalidPath { .. } => "a key has an empty part, or `.` or `..`",
             // Listing one is answered with 404, which no error of the crate's own tells.
             other if fault::chain(other).contains("NoSuchBucket") => "there is no such bucket",
-            _ => "the store does not answer as it should",
+            _ => match self.cause() {
+                Some(cause) => cause.brief(),
+                None => "the store does not answer as it should; the log of this host's operator has its words",
+            },
         };
         format!("{self}: {why}")
+    }
+
+    /// All of it on one line, for whoever owns the environment; its cure is [`ObjectsError::hint`].
+    pub fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(next) = cause {
+            // The library's errors say their causes themselves, several times over.
+            let next_text = next.to_string();
+            if !text.contains(&next_text) {
+                text = format!("{text}: {next_text}");
+            }
+            cause = next.source();
+        }
+        // A store's answer may be a page.
+        let words: Vec<&str> =
+            text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
+        words.join(" ").chars().take(MOST_WORDS).collect()
+    }
+
+    /// What is to be done in the environment, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        let (ObjectsError::Store { place, .. } | ObjectsError::Open { place, .. }) = self else { return None };
+        self.cause().map(|cause| cause.cure(place))
+    }
+
+    fn cause(&self) -> Option<Cause> {
+        use object_store::Error::{PermissionDenied, Unauthenticated};
+        match self {
+            ObjectsError::Store { source: PermissionDenied { .. } | Unauthenticated { .. }, .. } => Some(Cause::Denied),
+            ObjectsError::Store { source, .. } | ObjectsError::Open { source, .. } => Cause::of(&fault::chain(source)),
+            _ => None,
+        }
     }
 
     /// Whose fault it is.
@@ -360,7 +404,8 @@ pub fn serve(
         Err(error @ ObjectsError::File { what: TELL, .. }) => Err(error),
         Err(error) => {
             // The whole is for the operator; the caller may be somebody else.
-            let _ = writeln!(std::io::stderr(), "{}", fault::chain(&error));
+            let cure = error.hint().map(|cure| format!("; hint: {cure}")).unwrap_or_default();
+            let _ = writeln!(std::io::stderr(), "{}{cure}", error.in_full());
             tell(&Tell::Lost(error.in_brief()))
         }
         Ok(()) => Ok(()),

@@ -70,6 +70,9 @@ impl FromStr for StoreUrl {
         if text.len() > MOST {
             return Err(refuse(format!("it is over {MOST} bytes")));
         }
+        if !text.contains("://") {
+            return Err(refuse("it does not begin with a store's `s3://` or the like".into()));
+        }
         let url = Url::parse(text).map_err(|e| refuse(e.to_string()))?;
         if !SCHEMES.contains(&url.scheme()) {
             return Err(refuse(format!("`{}:` is no store that is known", url.scheme())));
@@ -139,7 +142,8 @@ mod tests {
     fn what_is_no_place_is_refused_in_words() {
         let long = format!("s3://bucket/{}", "x".repeat(MOST));
         for (text, reason) in [
-            ("photos", "relative URL"),
+            ("photos", "does not begin"),
+            ("/data/photos", "does not begin"),
             ("https://example.com/photos", "`https:` is no store"),
             ("file:///etc", "`file:` is no store"),
             ("memory:///a", "`memory:` is no store"),

@@ -152,7 +152,7 @@ struct NewToken {
     #[schema(min_items = 1)]
     scopes: Vec<Scope>,
     /// How long it is taken; without it, until it is revoked.
-    #[schema(maximum = 316_224_000)]
+    #[schema(minimum = 1, maximum = 316_224_000)]
     lifetime_seconds: Option<u64>,
 }
 
@@ -202,6 +202,7 @@ async fn revoke_token(
 #[into_params(parameter_in = Query)]
 struct AuditPage {
     /// At most so many: 100 unless told, and never over 1,000.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 

@@ -1,5 +1,7 @@
 //! Folders that callers send, file by file.
 
+#![expect(unused_qualifications, reason = "the macro that describes a route writes some")]
+
 use std::time::{Duration, Instant};
 
 use axum::Json;

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use reqwest::header::{self, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Body, Certificate, Method, RequestBuilder, Response, Url};
-use scorehost::tls;
+use reqwest::{Body, Certificate, Method, RequestBuilder, Response, StatusCode, Url};
+use scorehost::tls::{self, SPEAKS_TLS, Unmet};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
@@ -38,6 +38,8 @@ const MOST_JSON: u64 = 16 << 20;
 const MOST_LIST: u64 = 512 << 20;
 /// Of an error's text.
 const MOST_PROBLEM: u64 = 256 << 10;
+/// Of an answer that is a line of text.
+const MOST_SAID: usize = 200;
 /// Of a file of certificates: that of all public authorities has a quarter of this.
 const MOST_CERTIFICATES: u64 = 1 << 20;
 /// Of an address, which is what HTTP libraries take.
@@ -301,17 +303,30 @@ impl Client {
         // Of what breaks off, the status is told all the same.
         let _ = answer.take(MOST_PROBLEM).read_to_end(&mut bytes);
         let problem: Problem = serde_json::from_slice(&bytes).unwrap_or_default();
-        let detail = problem.detail.or(problem.title).unwrap_or_else(|| format!("the host answers {status}"));
+        // What stands between, or speaks another protocol there, says it in a line of text.
+        let line = std::str::from_utf8(&bytes).ok().and_then(|text| text.lines().next()).unwrap_or_default().trim();
+        if line == SPEAKS_TLS {
+            return Err(RemoteError::OtherScheme { url: self.profile.url.clone(), is_plain: false });
+        }
+        let said = if line.is_empty() || line.starts_with(['<', '{', '[']) || line.len() > MOST_SAID {
+            format!("the host answers {status}")
+        } else {
+            format!("the host answers {status}: {line}")
+        };
+        let detail = problem.detail.or(problem.title).unwrap_or(said);
         let (detail, hint) = (plain(&detail), problem.hint.as_deref().map(plain));
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(RemoteError::Stranger { detail, found: self.profile.token_from.clone() });
+        }
         Err(RemoteError::Answer { status: status.as_u16(), detail, hint })
     }
 
     fn lost(&self, source: std::io::Error) -> RemoteError {
         let url = self.profile.url.clone();
-        if tls::is_distrust(&source) {
-            RemoteError::Distrusted { url, source }
-        } else {
-            RemoteError::Unreachable { url, source }
+        match tls::unmet(&source) {
+            Some(Unmet::NotTls) => RemoteError::OtherScheme { url, is_plain: true },
+            Some(why) => RemoteError::Distrusted { url, why, ca: self.profile.ca.clone(), source },
+            None => RemoteError::Unreachable { url, source },
         }
     }
 
@@ -430,7 +445,11 @@ pub(super) mod tests {
             }
             asked
         };
-        (Client::new(Profile { url, token: "sh_1".to_owned(), ca: None }).unwrap(), std::thread::spawn(serve))
+        (Client::new(profile(url)).unwrap(), std::thread::spawn(serve))
+    }
+
+    fn profile(url: String) -> Profile {
+        Profile { url, token: "sh_1".to_owned(), token_from: "SCOREHOST_TOKEN".to_owned(), ca: None }
     }
 
     /// An answer of this status.
@@ -446,17 +465,24 @@ pub(super) mod tests {
         let answers = vec![
             answer("404 Not Found", problem),
             answer("500 Internal Server Error", "<html>"),
+            answer("502 Bad Gateway", "no host behind me\nat all"),
+            answer("400 Bad Request", &format!("{SPEAKS_TLS}\n")),
+            answer("401 Unauthorized", r#"{"detail":"the token is unknown","hint":"send one"}"#),
             moved.to_owned(),
             answer("200 OK", "<html>"),
             answer("200 OK", "[1,2]"),
         ];
         let (client, asked) = host(answers);
-        let refusals: Vec<_> = (0..4).map(|_| client.get::<Vec<u32>>("/jobs/x").unwrap_err()).collect();
+        let refusals: Vec<_> = (0..7).map(|_| client.get::<Vec<u32>>("/jobs/x").unwrap_err()).collect();
         assert_eq!(refusals[0].to_string(), "there is no\u{fffd}[2J job `x`");
         assert_eq!(refusals[0].hint().as_deref(), Some("look"));
         assert_eq!(refusals[1].to_string(), "the host answers 500 Internal Server Error");
-        assert!(matches!(refusals[2], RemoteError::Answer { status: 302, .. }), "{}", refusals[2]);
-        assert!(matches!(refusals[3], RemoteError::Strange { .. }), "{}", refusals[3]);
+        assert_eq!(refusals[2].to_string(), "the host answers 502 Bad Gateway: no host behind me");
+        let (scheme, stranger) = (refusals[3].hint().unwrap(), refusals[4].hint().unwrap());
+        assert!(scheme.starts_with("ask https://127.0.0.1:"), "{scheme}");
+        assert!(stranger.starts_with("the token came from SCOREHOST_TOKEN"), "{stranger}");
+        assert!(matches!(refusals[5], RemoteError::Answer { status: 302, .. }), "{}", refusals[5]);
+        assert!(matches!(refusals[6], RemoteError::Strange { .. }), "{}", refusals[6]);
         assert_eq!(client.get::<Vec<u32>>("/jobs/x").unwrap(), [1, 2]);
         let asked = asked.join().unwrap();
         assert!(asked[0].starts_with("GET /v1/jobs/x HTTP/1.1\r\n"), "{}", asked[0]);
@@ -469,7 +495,6 @@ pub(super) mod tests {
         let text = "1,".repeat(9 << 20);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let profile = Profile { url, token: "t".into(), ca: None };
         let serve = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 4096];
@@ -478,7 +503,7 @@ pub(super) mod tests {
             // The reader hangs up at some point of this.
             let _ = stream.write_all(text.as_bytes());
         });
-        let refused = Client::new(profile).unwrap().get::<Vec<u32>>("/jobs").unwrap_err();
+        let refused = Client::new(profile(url)).unwrap().get::<Vec<u32>>("/jobs").unwrap_err();
         assert!(refused.to_string().contains("over 16777216 bytes"), "{refused}");
         serve.join().unwrap();
     }
@@ -504,7 +529,7 @@ pub(super) mod tests {
             // Until the client hangs up, so that nothing is reset before it is read.
             let _ = std::io::copy(&mut stream, &mut std::io::sink());
         });
-        let client = Client::new(Profile { url, token: "t".into(), ca: None }).unwrap();
+        let client = Client::new(profile(url)).unwrap();
         let refused = client.put("/uploads/u/files/f", 1 << 30, std::io::repeat(0)).unwrap_err();
         assert_eq!(refused.to_string(), "no room");
         drop(client);

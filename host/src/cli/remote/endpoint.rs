@@ -109,9 +109,14 @@ pub(super) fn endpoint(verb: &Verb) -> anyhow::Result<u8> {
     match verb {
         Verb::Create { file, name, description, host } => {
             let wish = wish(file.as_deref(), name.as_deref(), description.as_deref())?;
-            show::one(&host.client()?.post::<EndpointView>("/endpoints", &wish)?, host.output);
+            let client = host.client()?;
+            show::one(&whole(&client, client.post("/endpoints", &wish)?), host.output);
         }
-        Verb::List { host } => show::all(&host.client()?.list::<EndpointView>("/endpoints")?, host.output),
+        Verb::List { host } => {
+            let client = host.client()?;
+            let all: Vec<EndpointView> = client.list("/endpoints")?;
+            show::all(&all.into_iter().map(|found| whole(&client, found)).collect::<Vec<_>>(), host.output);
+        }
         Verb::Show { name, host } => show::one(&find(&host.client()?, name)?, host.output),
         Verb::Update { name, set, host } => show::one(&update(&host.client()?, name, set)?, host.output),
         Verb::Delete { name, yes, host } => {
@@ -138,9 +143,12 @@ fn address(name: &str) -> String {
 }
 
 fn find(client: &Client, name: &str) -> Result<EndpointView, RemoteError> {
-    let found: EndpointView = client.get(&address(name))?;
-    // As clients of Azure take it, from wherever they are.
-    Ok(EndpointView { scoring_uri: format!("{}{}", client.url(), found.scoring_uri), ..found })
+    Ok(whole(client, client.get(&address(name))?))
+}
+
+/// With the scoring address as clients of Azure take it, from wherever they are.
+fn whole(client: &Client, found: EndpointView) -> EndpointView {
+    EndpointView { scoring_uri: format!("{}{}", client.url(), found.scoring_uri), ..found }
 }
 
 /// What is asked for; what was typed goes before what is written.
@@ -167,7 +175,7 @@ fn update(client: &Client, name: &str, set: &[(String, String)]) -> Result<Endpo
     // The host replaces all tags together.
     let has_tags = set.iter().any(|(key, _)| key.starts_with("tags."));
     let tags = if has_tags { find(client, name)?.tags } else { BTreeMap::new() };
-    client.patch(&address(name), &change(set, tags)?)
+    Ok(whole(client, client.patch(&address(name), &change(set, tags)?)?))
 }
 
 fn change(set: &[(String, String)], mut tags: BTreeMap<String, String>) -> Result<Value, RemoteError> {

@@ -1,8 +1,9 @@
 //! Why a verb was not done on a host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use scorehost::fault::Fault;
+use scorehost::tls::Unmet;
 
 /// See the module. Texts of hosts are shown as [`plain`] leaves them.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +31,15 @@ pub(crate) enum RemoteError {
     #[error("the certificate of `{url}` is not to be trusted")]
     Distrusted {
         url: String,
+        why: Unmet,
+        /// The file of those that are trusted in the place of the system's authorities.
+        ca: Option<PathBuf>,
         #[source]
         source: std::io::Error,
     },
+    /// Who answers was asked in TLS and speaks plain HTTP, or the other way round.
+    #[error("`{url}` does not speak {}", if *is_plain { "TLS" } else { "plain HTTP, but TLS" })]
+    OtherScheme { url: String, is_plain: bool },
     /// A file of authorities has none.
     #[error("`{}` has no certificate in PEM", .0.display())]
     NoAuthority(PathBuf),
@@ -45,6 +52,13 @@ pub(crate) enum RemoteError {
     /// The host says no.
     #[error("{detail}")]
     Answer { status: u16, detail: String, hint: Option<String> },
+    /// The host does not know the token.
+    #[error("{detail}")]
+    Stranger {
+        detail: String,
+        /// Where the token was found.
+        found: String,
+    },
     /// Something else answers, or another version.
     #[error("`{url}` does not answer as a scorehost does: {reason}")]
     Strange { url: String, reason: String },
@@ -141,8 +155,15 @@ impl RemoteError {
             }
             RemoteError::OpenProfile { path } => return Some(format!("chmod 600 '{}'", path.display())),
             RemoteError::Unreachable { .. } => "see whether `scorehost serve` runs there; --url names another host",
-            RemoteError::Distrusted { .. } => {
-                "SCOREHOST_CA, or `ca: …` in the profile, names the certificates to trust; --url has to say the name that the host's has"
+            RemoteError::Distrusted { why, ca, .. } => return Some(distrust_cure(*why, ca.as_deref())),
+            RemoteError::OtherScheme { url, is_plain } => {
+                let (from, to) = if *is_plain { ("https://", "http://") } else { ("http://", "https://") };
+                return Some(format!("ask {}", url.replacen(from, to, 1)));
+            }
+            RemoteError::Stranger { found, .. } => {
+                return Some(format!(
+                    "the token came from {found}; an administrator of the host makes tokens: scorehost token create"
+                ));
             }
             RemoteError::NoAuthority(_) => "it begins with `-----BEGIN CERTIFICATE-----`",
             RemoteError::Answer { hint, .. } => return hint.clone(),
@@ -160,6 +181,39 @@ impl RemoteError {
             _ => return None,
         };
         Some(text.to_owned())
+    }
+}
+
+/// What is to be done about a certificate.
+fn distrust_cure(why: Unmet, ca: Option<&Path>) -> String {
+    match (why, ca) {
+        (Unmet::Authority, _) => {
+            "the host shows an authority's own certificate, or one that signs itself as one: have its \
+             operator serve one that is signed by it and is no authority (basicConstraints CA:FALSE)"
+                .to_owned()
+        }
+        (Unmet::Unknown, None) => {
+            "no authority of this system has signed it: SCOREHOST_CA, or `ca: …` in the profile, names \
+             the certificate of the one that has; of one that signs itself and is no authority, it itself"
+                .to_owned()
+        }
+        (Unmet::Unknown, Some(ca)) => format!(
+            "none of `{}` has signed it: name the authority's certificate there, not the host's; those in between belong \
+             behind the host's own, in its --tls-cert",
+            ca.display()
+        ),
+        (Unmet::OtherName, _) => {
+            "--url has to say a name or an address that the certificate has (subjectAltName), or the \
+             operator has to get one with this name"
+                .to_owned()
+        }
+        (Unmet::Expired, _) => {
+            "the host's operator has to renew it, which takes no restart; or the clock here is wrong".to_owned()
+        }
+        (Unmet::Early, _) => "it begins to be valid later: look at the clocks here and where it was made".to_owned(),
+        (Unmet::NotTls | Unmet::Other, _) => {
+            "the host's operator has to serve one that is for servers, whole and signed by an authority".to_owned()
+        }
     }
 }
 

@@ -131,9 +131,10 @@ fn ask(name: &str, verb: &str, host: &HostArgs) -> Result<(), RemoteError> {
     Ok(())
 }
 
-/// A status, as it is shown.
+/// A status, in capitals and small letters alike.
 fn status(text: &str) -> Result<JobStatus, String> {
-    serde_json::from_value(text.into()).map_err(|e| e.to_string())
+    let found = JobStatus::ALL.into_iter().find(|status| status.name().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| format!("there are {}", JobStatus::ALL.map(JobStatus::name).join(", ")))
 }
 
 fn list(

@@ -18,6 +18,8 @@ pub(super) struct Profile {
     /// Without a `/` at its end.
     pub(super) url: String,
     pub(super) token: String,
+    /// Where the token was found, for people.
+    pub(super) token_from: String,
     /// A file of the authorities that may speak for the host, in the place of the system's.
     pub(super) ca: Option<PathBuf>,
 }
@@ -52,10 +54,14 @@ impl Profile {
 fn choose(url: Option<&str>, token: Option<&str>, written: &Written) -> Result<Profile, RemoteError> {
     let its_url = address(written.url.as_deref().unwrap_or(URL))?;
     let url = url.map_or_else(|| Ok(its_url.clone()), address)?;
-    let token = token.or(written.token.as_deref().filter(|_| url == its_url));
+    let named = token.map(|token| (token, "SCOREHOST_TOKEN".to_owned()));
+    let of_file = || {
+        let path = file().map(|path| format!(" `{}`", path.display())).unwrap_or_default();
+        Some((written.token.as_deref().filter(|_| url == its_url)?, format!("the profile{path}")))
+    };
     let ca = written.ca.as_ref().filter(|_| url == its_url).map(PathBuf::from);
-    match token {
-        Some(token) => Ok(Profile { url, token: token.trim().to_owned(), ca }),
+    match named.or_else(of_file) {
+        Some((token, token_from)) => Ok(Profile { url, token: token.trim().to_owned(), token_from, ca }),
         None => Err(RemoteError::NoToken { url }),
     }
 }
@@ -148,6 +154,8 @@ mod tests {
         assert_eq!(chosen(Some("http://a:1"), None).unwrap(), pair("http://a:1", "sh_1"));
         assert_eq!(chosen(Some("http://b:1"), Some("sh_2\n")).unwrap(), pair("http://b:1", "sh_2"));
         assert!(matches!(chosen(Some("http://b:1"), None), Err(RemoteError::NoToken { .. })));
+        let from = |token| choose(None, token, &written()).unwrap().token_from;
+        assert!(from(Some("sh_2")) == "SCOREHOST_TOKEN" && from(None).starts_with("the profile"));
         let beside_no_url = choose(None, None, &parse("token: t").unwrap()).map(|p| p.url);
         assert_eq!(beside_no_url.unwrap(), URL);
         assert!(matches!(choose(None, None, &Written::default()), Err(RemoteError::NoToken { .. })));

@@ -218,7 +218,7 @@ impl Shown for UsageView {
 }
 
 impl Shown for Action {
-    const COLUMNS: &'static [&'static str] = &["at", "token", "action", "object"];
+    const COLUMNS: &'static [&'static str] = &["at", "token", "token name", "action", "object", "detail"];
 
     fn name(&self) -> String {
         self.object.clone()
@@ -228,8 +228,10 @@ impl Shown for Action {
         vec![
             ("at", self.at.clone()),
             ("token", self.token.clone()),
+            ("token name", text(self.token_name.as_ref())),
             ("action", self.action.clone()),
             ("object", self.object.clone()),
+            ("detail", self.detail.clone()),
         ]
     }
 }
@@ -290,7 +292,7 @@ impl Shown for ModelView {
 }
 
 impl Shown for EndpointView {
-    const COLUMNS: &'static [&'static str] = &["name", "default deployment", "description", "updated"];
+    const COLUMNS: &'static [&'static str] = &["name", "default deployment", "description", "scoring uri", "updated"];
 
     fn name(&self) -> String {
         self.name.clone()

@@ -1,12 +1,16 @@
 //! `tenant` and `token`: who shares a host, and who may do what on it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
-use scorehost::service::host::{NewTokenView, QuotasChange, Scope, TenantDetailView, TenantView, TokenView};
+use scorehost::service::host::{
+    NewTokenView, QuotasChange, Scope, TenantDetailView, TenantView, TokenView, recover_token,
+};
 use serde_json::{Value, json};
 
-use super::super::{COMPLETED, note};
+use super::super::{COMPLETED, note, say};
 use super::error::RemoteError;
 use super::path::encoded;
 use super::show::Format;
@@ -53,28 +57,28 @@ pub(crate) enum Verb {
 #[derive(Args)]
 pub(crate) struct Share {
     /// Its share of the host, beside the others'
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = count, allow_negative_numbers = true)]
     weight: Option<u32>,
     /// Jobs that run at once
-    #[arg(long, value_name = "JOBS")]
+    #[arg(long, value_name = "JOBS", value_parser = count, allow_negative_numbers = true)]
     running: Option<u32>,
     /// Jobs that wait
-    #[arg(long, value_name = "JOBS")]
+    #[arg(long, value_name = "JOBS", value_parser = count, allow_negative_numbers = true)]
     queued: Option<u32>,
     /// Bytes stored, such as 100GiB
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = bytes, allow_negative_numbers = true)]
     storage: Option<u64>,
     /// Instances of its jobs at once, or `none` for any number
-    #[arg(long, value_name = "NUMBER", value_parser = limit)]
+    #[arg(long, value_name = "NUMBER", value_parser = number_or_none, allow_negative_numbers = true)]
     instances: Option<Limit>,
     /// Bytes that these instances may have together, such as 8GiB, or `none`
-    #[arg(long, value_name = "BYTES", value_parser = limit)]
+    #[arg(long, value_name = "BYTES", value_parser = bytes_or_none, allow_negative_numbers = true)]
     memory: Option<Limit>,
-    /// Seconds of processors in a calendar month (UTC), or `none`
-    #[arg(long, value_name = "SECONDS", value_parser = limit)]
+    /// Seconds of processors in a calendar month (UTC), such as 3600 or 10h, or `none`
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none, allow_negative_numbers = true)]
     cpu_seconds: Option<Limit>,
-    /// Seconds of models on their device in a calendar month (UTC), or `none`
-    #[arg(long, value_name = "SECONDS", value_parser = limit)]
+    /// Seconds of models on their device in a calendar month (UTC), likewise
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none, allow_negative_numbers = true)]
     device_seconds: Option<Limit>,
 }
 
@@ -82,8 +86,32 @@ pub(crate) struct Share {
 #[derive(Clone, Copy)]
 struct Limit(Option<u64>);
 
-fn limit(text: &str) -> Result<Limit, String> {
-    if text == "none" { Ok(Limit(None)) } else { bytes(text).map(|most| Limit(Some(most))) }
+/// How many; there is no `none` for these.
+fn count(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("a whole number from 0 to {}", u32::MAX))
+}
+
+fn number_or_none(text: &str) -> Result<Limit, String> {
+    or_none(text, |text| text.parse().map_err(|_| "a whole number".to_owned()))
+}
+
+fn bytes_or_none(text: &str) -> Result<Limit, String> {
+    or_none(text, bytes)
+}
+
+fn seconds_or_none(text: &str) -> Result<Limit, String> {
+    let seconds = |text: &str| match text.parse() {
+        Ok(seconds) => Ok(seconds),
+        Err(_) => humantime::parse_duration(text).map(|time| time.as_secs()),
+    };
+    or_none(text, |text| seconds(text).map_err(|_| "seconds as a whole number, or a time such as 10h".to_owned()))
+}
+
+fn or_none(text: &str, read: impl FnOnce(&str) -> Result<u64, String>) -> Result<Limit, String> {
+    if text == "none" {
+        return Ok(Limit(None));
+    }
+    read(text).map(|most| Limit(Some(most))).map_err(|cure| format!("{cure}, or `none` for no limit"))
 }
 
 /// A number, with or without a unit of bytes.
@@ -96,9 +124,10 @@ fn bytes(text: &str) -> Result<u64, String> {
         "MiB" => 20,
         "GiB" => 30,
         "TiB" => 40,
-        _ => return Err("a number, or one with KiB, MiB, GiB or TiB".to_owned()),
+        _ => return Err("a whole number of bytes, or one with KiB, MiB, GiB or TiB".to_owned()),
     };
-    let number: u64 = number.parse().map_err(|_| "a number, or one with KiB, MiB, GiB or TiB".to_owned())?;
+    let number: u64 =
+        number.parse().map_err(|_| "a whole number of bytes, or one with KiB, MiB, GiB or TiB".to_owned())?;
     number.checked_mul(1 << shift).ok_or_else(|| "it is too large".to_owned())
 }
 
@@ -144,6 +173,12 @@ pub(crate) enum TokenVerb {
         expires: Option<Duration>,
         #[command(flatten)]
         host: HostArgs,
+    },
+    /// Make a token that may do everything, in the folder of a host that is stopped
+    Recover {
+        /// The host's folder, as `serve` was given it
+        #[arg(long, value_name = "FOLDER", default_value = "scorehost-data", env = "SCOREHOST_DATA")]
+        data: PathBuf,
     },
     /// List the tokens, without what makes them ones
     List {
@@ -199,6 +234,11 @@ pub(super) fn token(verb: &TokenVerb) -> anyhow::Result<u8> {
                 note!("keep the token: it is not shown again");
             }
         }
+        TokenVerb::Recover { data } => {
+            let token = recover_token(data).with_context(|| format!("no token is made in `{}`", data.display()))?;
+            note!("this token may do everything, and is not shown again");
+            say!("{token}");
+        }
         TokenVerb::List { host } => show::all(&host.client()?.list::<TokenView>("/tokens")?, host.output),
         TokenVerb::Revoke { id, host } => {
             host.client()?.delete(&format!("/tokens/{}", encoded(id)))?;
@@ -220,6 +260,20 @@ mod tests {
         for bad in ["", "x", "-1", "1GB", "1.5GiB", "99999999999999999999", "99999999TiB"] {
             assert!(bytes(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn limits_have_units_of_their_own_and_say_what_they_take() {
+        let read = |limit: Result<Limit, String>| limit.map(|Limit(most)| most);
+        assert_eq!(read(seconds_or_none("90")), Ok(Some(90)));
+        assert_eq!(read(seconds_or_none("1h 30s")), Ok(Some(3630)));
+        assert_eq!(read(number_or_none("none")), Ok(None));
+        assert_eq!(read(bytes_or_none("1KiB")), Ok(Some(1024)));
+        for refused in [seconds_or_none("1GiB"), seconds_or_none("-1"), number_or_none("1KiB"), bytes_or_none("1h")] {
+            let told = read(refused).unwrap_err();
+            assert!(told.contains("or `none`"), "{told}");
+        }
+        assert!(count("none").unwrap_err().contains("a whole number"));
     }
 
     #[test]

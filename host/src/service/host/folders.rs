@@ -142,7 +142,7 @@ impl Folders {
         let then = used.saturating_add(bytes);
         if then > tenant.quotas.storage {
             let (have, most) = (*used, tenant.quotas.storage);
-            return Err(crate::state::StateError::Quota { what: "bytes stored", have, most }.into());
+            return Err(crate::state::StateError::Full { have, most, more: bytes }.into());
         }
         *used = then;
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use rand::RngExt;
@@ -147,7 +147,7 @@ impl Host {
     pub(super) fn input(&self, caller: &Caller, input: &InputSpec) -> Result<PathBuf, HostError> {
         match input {
             InputSpec::Upload(id) => self.finished_upload(caller, id),
-            InputSpec::Path(path) => allowed(&self.options.allowed_inputs, path),
+            InputSpec::Path(path) => allowed(&self.options.allowed_inputs, path, caller.has(Scope::Admin)),
             InputSpec::Url(place) => Err(HostError::Refused(format!("`{place}` is not on this machine"))),
         }
     }
@@ -324,18 +324,36 @@ fn may_replace(key: &str) -> bool {
     may && !key.starts_with("settings.limits.")
 }
 
-/// A path of the host's that the operator allows.
-pub(super) fn allowed(roots: &[PathBuf], path: &str) -> Result<PathBuf, HostError> {
-    // One answer for what is not there and what is not allowed: a caller learns nothing of the host's files.
-    let refused = || {
-        HostError::Refused(format!(
-            "`{}` is no input that this host allows\nhint: send the files, or have the operator start it with --allow-input",
-            path.chars().take(256).map(|c| if c.is_control() { '�' } else { c }).collect::<String>()
-        ))
-    };
-    if !Path::new(path).is_absolute() {
-        return Err(refused());
+/// A path of the host's that the operator allows. Administrators are told what is allowed.
+pub(super) fn allowed(roots: &[PathBuf], path: &str, is_admin: bool) -> Result<PathBuf, HostError> {
+    let shown: String = path.chars().take(256).map(|c| if c.is_control() { '�' } else { c }).collect();
+    let refused = |text: &str| Err(HostError::Refused(format!("`{shown}` {text}")));
+    let written = Path::new(path);
+    // With `..` after a name, whether it is taken would tell whether there is something of that name, wherever it is.
+    if !written.is_absolute() || written.components().any(|part| part == Component::ParentDir) {
+        return refused("is no path on the host\nhint: it begins with `/`, and has no `..`");
     }
-    let real = fs::canonicalize(path).map_err(|_| refused())?;
-    if roots.iter().any(|root| real.starts_with(root)) { Ok(real) } else { Err(refused()) }
+    let is_allowed = |real: &Path| roots.iter().any(|root| real.starts_with(root));
+    match fs::canonicalize(written) {
+        Ok(real) if is_allowed(&real) => return Ok(real),
+        Ok(_) => {}
+        Err(_) => {
+            // Below what is allowed a slip may be told as one. Elsewhere one answer has to do for what is not there and
+            // what is not allowed: a caller learns nothing of the host's files.
+            let above = written.ancestors().skip(1).find_map(|above| fs::canonicalize(above).ok());
+            if above.is_some_and(|above| is_allowed(&above)) {
+                return refused("is not there, or cannot be read\nhint: look for a slip in its name");
+            }
+        }
+    }
+    let roots: Vec<String> = roots.iter().map(|root| format!("`{}`", root.display())).collect();
+    let below = match roots.as_slice() {
+        [] => "this host was started without one".to_owned(),
+        roots if is_admin => format!("there is {}", roots.join(", ")),
+        _ => "its operator knows which".to_owned(),
+    };
+    refused(&format!(
+        "is not below a folder that this host's operator named with --allow-input: {below}\nhint: send the files, or have \
+         the operator name it"
+    ))
 }

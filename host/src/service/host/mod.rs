@@ -38,7 +38,7 @@ pub use pages::{GalleryItem, GalleryPage, JobsFilter, PictureKind, TablePage, Te
 pub use parts::{Span, digest as file_digest};
 pub use places::{BadRoot, PlaceRoot};
 pub use process::FINISH;
-pub use tenants::{Caller, Scope};
+pub use tenants::{Caller, Scope, recover_token};
 pub use told::{Named, Since, Teller, Told};
 pub use uploads::{FilePut, MOST_FILE_BYTES, UploadFile};
 pub use usage::UsageQuery;
@@ -59,6 +59,8 @@ use folders::Folders;
 use removal::Remover;
 use scheduler::Scheduler;
 
+/// The database in a host's folder.
+const DATABASE: &str = "state.db";
 /// How long another host's lock is waited for.
 const LOCK: Duration = Duration::from_secs(2);
 
@@ -106,7 +108,7 @@ pub enum HostError {
         total: u64,
     },
     /// Another host has the folder.
-    #[error("another process serves this folder")]
+    #[error("another process serves this folder\nhint: stop that one first, or name another folder with --data")]
     Held,
 }
 
@@ -196,7 +198,7 @@ impl Host {
             )));
         }
         let lock = hold(&options.data)?;
-        let state = Arc::new(State::open(&options.data.join("state.db"))?);
+        let state = Arc::new(State::open(&options.data.join(DATABASE))?);
         let token = tenants::first_token(&state)?;
         folders.remove_leavings()?;
         removal::remove_orphans(&state, &folders)?;

@@ -48,7 +48,8 @@ pub(super) fn allowed(roots: &[PlaceRoot], tenant: &str, place: &StoreUrl, optio
         return Ok(());
     }
     Err(HostError::Refused(format!(
-        "`{place}` is no place that this host allows\nhint: have the operator start it with {option}"
+        "`{place}` is not below a place that this host's operator named with {option}\nhint: look for a slip in its name; \
+         send files and download outputs; or have the operator start the host with {option} for it"
     )))
 }
 

@@ -400,7 +400,13 @@ impl JobProcess {
         if let Some(stdout) = self.child.stdout.take() {
             let (told, hear) = (Arc::clone(&self.progress), Arc::clone(&self.hear));
             let device = Arc::clone(&self.device);
+            // What publishes has read nothing of strangers', and tells why it does not.
+            let publishes = (self.stage != Stage::Score).then(|| self.work.name.clone());
             let each = move |line: &str| {
+                if let Some(job) = &publishes {
+                    tracing::warn!(job, words = plain(line), "a job's output is not published");
+                    return;
+                }
                 if let Ok(line) = serde_json::from_str::<Told>(line) {
                     let progress = line.progress;
                     if let Some(told) = &line.device {

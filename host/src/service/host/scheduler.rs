@@ -451,7 +451,7 @@ impl Turn {
         Ok(match serde_json::from_value(job.input.clone()).map_err(|e| StateError::Damaged(e.to_string()))? {
             InputSpec::Upload(id) => JobInput::Folder(super::uploads::files(&self.folders.upload(job.tenant, &id))),
             // Again: the operator may have changed what is allowed.
-            InputSpec::Path(path) => JobInput::Folder(super::jobs::allowed(&self.allowed_inputs, &path)?),
+            InputSpec::Path(path) => JobInput::Folder(super::jobs::allowed(&self.allowed_inputs, &path, false)?),
             InputSpec::Url(place) => {
                 let tenant = self.state.tenants()?.into_iter().find(|tenant| tenant.id == job.tenant);
                 let tenant = tenant.map(|tenant| tenant.name).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Who calls: tenants, and tokens that are shown once and kept as digests.
 
+use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +11,7 @@ use rand::rngs::SysRng;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{Host, HostError, NewTokenView, TenantView, TokenView, names};
+use super::{DATABASE, Host, HostError, NewTokenView, TenantView, TokenView, hold, names};
 use crate::cache::hex;
 use crate::observe::Place;
 use crate::state::{Action, NewToken, Quotas, QuotasChange, State, Tenant};
@@ -21,6 +22,9 @@ const PREFIX: &str = "sh";
 const FIRST: &str = "default";
 /// Longer ones are nobody's.
 const MOST_TOKEN: usize = 128;
+
+/// Lines of the audit log that are given at once.
+const MOST_ACTIONS: u32 = 1000;
 
 /// How long a token may live that has an end.
 const MOST_LIFETIME: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
@@ -133,10 +137,35 @@ pub(super) fn first_token(state: &State) -> Result<Option<String>, HostError> {
         return Ok(None);
     }
     let tenant = state.create_tenant(FIRST, 1, Quotas::default(), None)?;
+    all_scopes(state, tenant.id, "first", "token create").map(Some)
+}
+
+/// A token of the first tenant that may do everything, kept on behalf of nobody's token.
+fn all_scopes(state: &State, tenant: i64, name: &str, action: &'static str) -> Result<String, HostError> {
     let (token, id, hash) = make_token()?;
     let scopes = Scope::ALL.map(Scope::name).join(" ");
-    state.create_token(NewToken { id, tenant: tenant.id, name: "first".into(), hash, scopes, expires: None }, None)?;
-    Ok(Some(token))
+    state.create_token(NewToken { id, tenant, name: name.to_owned(), hash, scopes, expires: None }, action, None)?;
+    Ok(token)
+}
+
+/// Makes a token that may do everything, for whoever has lost the last: to write in the host's folder is reason enough.
+/// Tokens that were there stay, and the audit log has a line.
+///
+/// # Errors
+/// If there is no host's folder, a host serves it, or it cannot be used.
+pub fn recover_token(data: &Path) -> Result<String, HostError> {
+    let database = data.join(DATABASE);
+    if !database.is_file() {
+        let text = format!("`{}` is no host's folder: it has no `{DATABASE}`", data.display());
+        return Err(HostError::Refused(format!("{text}\nhint: name what `serve` was given as --data")));
+    }
+    let _lock = hold(data)?;
+    let state = State::open(&database)?;
+    // A host that ended within its first start has none yet.
+    match first_token(&state)? {
+        Some(token) => Ok(token),
+        None => all_scopes(&state, state.tenant(FIRST)?.id, "recovered", "token recover"),
+    }
 }
 
 /// Numbers that can be kept, and that tenants are shared by.
@@ -240,14 +269,23 @@ impl Host {
     ) -> Result<NewTokenView, HostError> {
         caller.may(Scope::Admin)?;
         if scopes.is_empty() {
-            return Err(HostError::Refused("a token without a scope is of no use".into()));
+            return Err(HostError::Refused(
+                "a token without a scope is of no use\nhint: there are read, invoke, write and admin".into(),
+            ));
         }
         let name = names::name("token", name)?;
         let tenant = tenant.map_or_else(|| Ok(caller.tenant.clone()), |name| self.state.tenant(name))?;
         let expires = lifetime
             .map(|lifetime| {
+                if lifetime.is_zero() {
+                    return Err(HostError::Refused(
+                        "a token that lives for 0 s is never taken\nhint: say for how long, or nothing for a token without \
+                         an end"
+                            .into(),
+                    ));
+                }
                 if lifetime > MOST_LIFETIME {
-                    return Err(HostError::Refused("the token would live for more than ten years".into()));
+                    return Err(HostError::Refused("the token would live for more than ten years\nhint: without a lifetime it has no end".into()));
                 }
                 let end = SystemTime::now() + lifetime;
                 Ok::<_, HostError>(humantime::format_rfc3339_millis(end).to_string())
@@ -263,7 +301,7 @@ impl Host {
             scopes,
             expires: expires.clone(),
         };
-        self.state.create_token(new, Some((caller.tenant.id, &caller.token)))?;
+        self.state.create_token(new, "token create", Some((caller.tenant.id, &caller.token)))?;
         Ok(NewTokenView { id, tenant: tenant.name, token, expires })
     }
 
@@ -289,9 +327,13 @@ impl Host {
     /// What was changed in the caller's tenant, the newest first.
     ///
     /// # Errors
-    /// If the caller may not.
+    /// If the caller may not, or asks for none or too many.
     pub fn audit_log(&self, caller: &Caller, most: u32) -> Result<Vec<Action>, HostError> {
         caller.may(Scope::Read)?;
-        Ok(self.state.audit_log(caller.tenant.id, most.min(1000))?)
+        if !(1..=MOST_ACTIONS).contains(&most) {
+            let text = format!("{most} lines of the audit log cannot be given\nhint: `limit` is 1 to {MOST_ACTIONS}");
+            return Err(HostError::Refused(text));
+        }
+        Ok(self.state.audit_log(caller.tenant.id, most)?)
     }
 }

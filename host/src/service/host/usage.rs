@@ -23,7 +23,7 @@ impl Host {
     /// What was used: a line for each tenant, or for each job, the newest first and at most 10,000.
     ///
     /// # Errors
-    /// If the caller may not, there is no such tenant, or a day is none.
+    /// If the caller may not, there is no such tenant, a day is none, or the last is before the first.
     pub fn usage(&self, caller: &Caller, query: &UsageQuery) -> Result<Vec<UsageView>, HostError> {
         let tenant = match &query.tenant {
             Some(name) => Some(self.visible(caller, name)?.id),
@@ -34,6 +34,12 @@ impl Host {
             }
         };
         let (from, to) = (day(query.from.as_deref())?, day(query.to.as_deref())?);
+        if let (Some(from), Some(to)) = (&from, &to)
+            && from > to
+        {
+            let text = format!("from {from} to {to} there is no day\nhint: `from` is the first day and `to` the last");
+            return Err(HostError::Refused(text));
+        }
         let span = UsageSpan { tenant, from, to, by_job: query.by_job, most: MOST_LINES };
         Ok(self.state.usage(&span)?.into_iter().map(Into::into).collect())
     }
