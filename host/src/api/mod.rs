@@ -122,7 +122,11 @@ async fn recognised(State(shared): State<Shared>, mut request: Request, next: Ne
         .and_then(|header| header.split_once(' '))
         .filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
     let token = token.map(|(_, token)| token.trim().to_owned()).unwrap_or_default();
-    match shared.call(move |host| host.recognise(&token)).await {
+    let recognised = match shared.host.recognise_at_once(&token) {
+        Some(recognised) => recognised.map_err(Problem::from),
+        None => shared.call(move |host| host.recognise(&token)).await,
+    };
+    match recognised {
         Ok(caller) => {
             let caller = match request.extensions().get::<Place>() {
                 Some(place) => caller.at(place.clone()),

@@ -8,6 +8,7 @@ mod candidates;
 mod deployments;
 mod endpoints;
 mod jobs;
+mod known;
 mod models;
 mod removal;
 mod tenants;
@@ -209,6 +210,7 @@ pub struct State {
     writer: Option<mpsc::SyncSender<Change>>,
     thread: Option<JoinHandle<()>>,
     reader: Mutex<Connection>,
+    known: known::Known,
 }
 
 impl State {
@@ -224,7 +226,12 @@ impl State {
         let thread = thread.map_err(|e| StateError::Damaged(format!("its thread does not start: {e}")))?;
         let reader = connect(path)?;
         reader.pragma_update(None, "query_only", true)?;
-        Ok(Self { writer: Some(writer), thread: Some(thread), reader: Mutex::new(reader) })
+        Ok(Self {
+            writer: Some(writer),
+            thread: Some(thread),
+            reader: Mutex::new(reader),
+            known: known::Known::default(),
+        })
     }
 
     /// Makes a change and waits until it is on the disk.
@@ -247,6 +254,16 @@ impl State {
         });
         self.writer.as_ref().ok_or(StateError::Closed)?.send(change).map_err(|_| StateError::Closed)?;
         settled.blocking_recv().unwrap_or(Err(StateError::Closed))
+    }
+
+    /// Makes a change of what a token may do: whoever is told of it is told after everybody else is held to it.
+    fn change_access<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let done = self.change(change);
+        self.known.forget();
+        done
     }
 
     /// Writes, and waits for the disk as every change does, but changes nothing.

@@ -277,7 +277,7 @@ impl State {
         by: (i64, &str),
     ) -> Result<Tenant> {
         let (name, by) = (name.to_owned(), (by.0, by.1.to_owned()));
-        self.change(move |on| {
+        self.change_access(move |on| {
             let found = of_name(on, &name)?;
             on.execute("UPDATE tenants SET weight = coalesce(?1, weight) WHERE id = ?2", params![weight, found.id])?;
             let quotas = change.of(found.quotas);
@@ -326,20 +326,33 @@ impl State {
         })
     }
 
+    /// The token with this public part, unless it was revoked, where no disk has to be asked for it.
+    pub fn known_token(&self, id: &str) -> Option<TokenUse> {
+        self.known.find(id).ok()
+    }
+
     /// The token with this public part, unless it was revoked.
     ///
     /// # Errors
     /// The database's.
     pub fn token(&self, id: &str) -> Result<Option<TokenUse>> {
+        let asked = match self.known.find(id) {
+            Ok(token) => return Ok(Some(token)),
+            Err(asked) => asked,
+        };
         let sql = format!(
             "SELECT {TENANT}, hash, scopes, expires FROM tokens JOIN tenants ON tenants.id = tenant
              WHERE tokens.id = ?1 AND revoked IS NULL"
         );
         let read = self.read();
         let mut query = read.prepare_cached(&sql)?;
-        optional(query.query_row([id], |row| {
+        let found = optional(query.query_row([id], |row| {
             Ok(TokenUse { tenant: tenant(row)?, hash: row.get(11)?, scopes: row.get(12)?, expires: row.get(13)? })
-        }))
+        }))?;
+        if let Some(token) = &found {
+            self.known.keep(id, asked, token);
+        }
+        Ok(found)
     }
 
     /// The tokens of one tenant, or of all, the newest last.
@@ -372,7 +385,7 @@ impl State {
     /// If there is none, it was revoked before, or nobody could make another after it.
     pub fn revoke_token(&self, id: &str, of: Option<i64>, by: (i64, &str)) -> Result<()> {
         let (id, by) = (id.to_owned(), (by.0, by.1.to_owned()));
-        self.change(move |on| {
+        self.change_access(move |on| {
             let others = "SELECT count(*) FROM tokens WHERE id <> ?1 AND revoked IS NULL AND expires IS NULL
                           AND ' ' || scopes || ' ' LIKE '% admin %'";
             let others: u64 = on.query_row(others, [&id], |row| row.get(0))?;

@@ -16,7 +16,7 @@ use super::{
 use crate::cache::hex;
 use crate::deployment::{Settings, Spec, SpecError};
 use crate::fault;
-use crate::state::{Deployment, Job, JobStatus, NewJob, Page, StateError, Submitted};
+use crate::state::{Deployment, Job, JobStatus, NewJob, Page, StateError, Submitted, Usage};
 
 /// Settings that one job replaces, and bytes of each.
 const MOST_OVERRIDES: usize = 64;
@@ -105,7 +105,9 @@ impl Host {
             tracing::info!(job = job.id, tenant, endpoint, deployment, version = job.version, "job accepted");
         }
         self.scheduler.wake();
-        Ok((self.view(job)?, is_new))
+        // One that is new has used nothing.
+        let view = if is_new { self.view_of(job, Usage::default()) } else { self.view(job) };
+        Ok((view?, is_new))
     }
 
     /// Whether a job would be accepted now whose input is still to be sent: before somebody sends it for nothing.
@@ -259,9 +261,13 @@ impl Host {
     }
 
     pub(super) fn view(&self, job: Job) -> Result<JobView, HostError> {
+        let usage = self.state.usage_of_job(&job.id)?;
+        self.view_of(job, usage)
+    }
+
+    fn view_of(&self, job: Job, usage: Usage) -> Result<JobView, HostError> {
         let input = serde_json::from_value(job.input)
             .map_err(|e| StateError::Damaged(format!("the input of job `{}`: {e}", job.id)))?;
-        let usage = self.state.usage_of_job(&job.id)?;
         let heard = self.scheduler.heard(&job.id).filter(|_| !job.status.has_ended()).unwrap_or_default();
         Ok(JobView {
             canceling: job.cancel && !job.status.has_ended(),
