@@ -69,7 +69,7 @@ fn type_in(commands: &str, here: &Path, folder: &Path) {
     let path = format!("{}:{}", installed.join("bin").display(), std::env::var("PATH").unwrap());
     let mut command = Command::new("bash");
     // What cargo tells a test of its package would have build scripts run again, for these commands and after them.
-    let of_package = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_CRATE_", "CARGO_BIN_"];
+    let of_package = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_CRATE_", "CARGO_BIN_", "OUT_DIR"];
     let is_one = |name: &str| of_package.iter().any(|prefix| name.starts_with(prefix));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_one)) {
         command.env_remove(name);
