@@ -2,7 +2,7 @@
 //! asked for, and again of ten thousand jobs. Prints medians and the slowest hundredth, in milliseconds. And how it is
 //! shared: what a tenant's one job takes while another tenant has a hundred, as a ratio of its fair share.
 //!
-//! `cargo bench --bench serve`
+//! `cargo bench --bench serve`, and `-- fairness` or `-- device` for the last parts alone.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 
@@ -82,17 +82,17 @@ impl Caller {
         answer
     }
 
-    /// Makes the endpoint `shapes` with the demo's model.
-    fn deploy(&self, http: &Http) {
+    /// Makes the endpoint `shapes` with the demo's model on a device; false if the host has none.
+    fn deploy(&self, http: &Http, device: &str) -> bool {
         self.done(http, "POST", "/v1/endpoints", Some(&json!({"name": "shapes"})));
         let upload = self.done(http, "POST", "/v1/uploads", None)["id"].as_str().unwrap().to_owned();
-        let yaml = b"name: shapes\nmodel: model\nsettings:\n  device: cpu\n  mini_batch_size: 8\n";
-        self.put(http, &upload, "deployment.yml", yaml);
+        let yaml = format!("name: shapes\nmodel: model\nsettings:\n  device: {device}\n  mini_batch_size: 8\n");
+        self.put(http, &upload, "deployment.yml", yaml.as_bytes());
         let model = std::fs::read(demo().join("model/resnet14v2-shapes.onnx")).unwrap();
         self.put(http, &upload, "model/shapes.onnx", &model);
         self.done(http, "POST", &format!("/v1/uploads/{upload}/finish"), None);
         let body = json!({"upload": upload, "set_default": true});
-        self.done(http, "POST", "/v1/endpoints/shapes/deployments", Some(&body));
+        self.ask(http, "POST", "/v1/endpoints/shapes/deployments", Some(&body)).0 == 201
     }
 
     /// The first so many of the demo's pictures, each so many times, as an upload.
@@ -210,7 +210,7 @@ fn fairness(places: &str) {
     };
     let [many, one] = ["many", "one"].map(tenant);
     let uploads = [&many, &one].map(|who| {
-        who.deploy(&http);
+        assert!(who.deploy(&http, "cpu"));
         who.pictures(&http, 40, 12)
     });
     one.score(&http, &uploads[1]);
@@ -241,10 +241,45 @@ fn fairness(places: &str) {
     );
 }
 
+/// What two tenants have of the GPU, one of three times the other's weight, while both want it all the time.
+fn device() {
+    const WAIT: Duration = Duration::from_secs(60);
+    let folder = tempfile::tempdir().unwrap();
+    let (server, _) = start(&folder.path().join("data"), "1");
+    let http = agent();
+    for (name, weight) in [("light", 1), ("heavy", 3)] {
+        server.done(&http, "POST", "/v1/tenants", Some(&json!({ "name": name, "weight": weight })));
+        let body = json!({"name": "all", "tenant": name, "scopes": ["read", "invoke", "write"]});
+        let token = server.done(&http, "POST", "/v1/tokens", Some(&body))["token"].as_str().unwrap().to_owned();
+        let who = Caller { url: server.url.clone(), token };
+        if !who.deploy(&http, "gpu") {
+            println!("{:<44} not measured: there is no GPU, nor a driver that does as one", "two tenants on a GPU");
+            return;
+        }
+        let upload = who.pictures(&http, 40, 12);
+        (0..100).for_each(|_| drop(who.post(&http, &upload)));
+    }
+    std::thread::sleep(WAIT);
+    let used = server.done(&http, "GET", "/v1/usage", None);
+    let of = |name: &str| {
+        let lines = used["items"].as_array().unwrap().iter().filter(|line| line["tenant"] == name);
+        lines.map(|line| line["device_seconds"].as_f64().unwrap()).sum::<f64>()
+    };
+    let (light, heavy) = (of("light"), of("heavy"));
+    println!(
+        "{:<44} {heavy:.1} s of the GPU for weight 3, {light:.1} s for weight 1, in {} s: {:.2} to 1",
+        "two tenants on a GPU, --jobs 1",
+        WAIT.as_secs(),
+        heavy / light
+    );
+}
+
 fn main() {
-    if std::env::args().any(|argument| argument == "fairness") {
-        ["1", "2"].into_iter().for_each(fairness);
-        return;
+    let is_asked = |what: &str| std::env::args().any(|argument| argument == what);
+    match (is_asked("fairness"), is_asked("device")) {
+        (true, _) => return ["1", "2"].into_iter().for_each(fairness),
+        (_, true) => return device(),
+        _ => {}
     }
     let folder = tempfile::tempdir().unwrap();
     let (server, ready) = start(&folder.path().join("data"), "1");
@@ -256,7 +291,7 @@ fn main() {
     );
     let http = agent();
     let done = |method: &str, path: &str, body: Option<&Value>| server.done(&http, method, path, body);
-    server.deploy(&http);
+    assert!(server.deploy(&http, "cpu"));
     let input = server.pictures(&http, 4, 1);
 
     // Tenants may have 1,000 jobs waiting; some of these run meanwhile, so none is refused.
@@ -319,4 +354,5 @@ fn main() {
     }
     drop(server);
     ["1", "2"].into_iter().for_each(fairness);
+    device();
 }
