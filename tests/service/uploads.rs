@@ -182,7 +182,20 @@ fn a_file_goes_on_from_where_its_connection_broke() {
     let (status, problem) = put(&server, &file, &rest, &vec![0; total - sent], Some(&all));
     assert!(status == 400 && problem["hint"].as_str().unwrap().contains("send all of it again"), "{problem}");
     assert_eq!(server.ask("GET", &file, None).0, 404);
+    let kept = place.at("data/tenants/1/uploads").join(&id);
+    assert_eq!(std::fs::read_dir(kept.join("parts")).unwrap().count(), 0);
     assert_eq!(stored(&server), 0);
+    // A body that is longer than it said, which only one in chunks can be, is not kept.
+    let long = format!(
+        "PUT {file} HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {}\r\ncontent-range: bytes 0-9/20\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\nb\r\n0123456789a\r\n0\r\n\r\n",
+        server.token
+    );
+    let mut stream = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
+    stream.write_all(long.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("more than 10 bytes"), "{answer}");
+    assert_eq!((server.ask("GET", &file, None).0, stored(&server)), (404, 0));
     // In three requests, and then whole.
     broken();
     let middle = sent + 1000;
@@ -191,7 +204,6 @@ fn a_file_goes_on_from_where_its_connection_broke() {
     assert_eq!(put(&server, &file, &last, &all[middle..], Some(&all)).0, 204);
     let found = there(&server, &file, |status, _| status == 200);
     assert_eq!((&found["whole"], &found["bytes"]), (&json!(true), &json!(total)));
-    let kept = place.at("data/tenants/1/uploads").join(&id);
     assert!(std::fs::read(kept.join("files/a/b.bin")).unwrap() == all);
     assert_eq!(stored(&server), total as u64 + 4096);
     // A part beside it is dropped where nobody goes on with it.

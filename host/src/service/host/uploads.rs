@@ -16,6 +16,7 @@ use super::{
     Caller, FinishedUploadView, Host, HostError, MOST_PAGE, Scope, UploadFileView, UploadLineView, UploadView, disk,
     names,
 };
+use crate::fault;
 use crate::service::digest::ModelDigest;
 use crate::state::{StateError, Tenant};
 
@@ -69,6 +70,8 @@ pub struct UploadFile {
     file: Option<tempfile::NamedTempFile>,
     part: Option<Part>,
     digest: Option<[u8; 32]>,
+    /// Whether what came is of no use.
+    is_wrong: bool,
     /// The upload's folder, the file's place in it, and that of what came of it.
     upload: PathBuf,
     place: PathBuf,
@@ -91,7 +94,7 @@ impl UploadFile {
         let then = self.bytes.saturating_add(bytes.len() as u64);
         if then > most {
             // Nobody could tell which of the bytes were meant.
-            self.part = None;
+            self.is_wrong = true;
             let text = if most == MOST_FILE_BYTES { "a file" } else { "the body" };
             return Err(HostError::Refused(format!("{text} of more than {most} bytes is not taken")));
         }
@@ -101,7 +104,7 @@ impl UploadFile {
         let file = self.file.as_mut().expect("it is taken at the end only; this is a bug");
         file.write_all(bytes).map_err(|error| {
             // How much of it the disk has is not known.
-            self.part = None;
+            self.is_wrong = true;
             disk("keep the file")(error)
         })
     }
@@ -119,7 +122,7 @@ impl UploadFile {
                 return Err(HostError::Refused(format!("the body has {came} bytes in the place of {said}")));
             }
             if end < total {
-                return Ok(false);
+                return self.keep().map(|()| false);
             }
         }
         let failed = disk("keep the file");
@@ -132,13 +135,7 @@ impl UploadFile {
         }
         file.as_file().sync_all().map_err(&failed)?;
         let _sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.upload.join(FINISHED).exists() {
-            return Err(HostError::Refused("the upload is finished".into()));
-        }
-        // Removed while this was sent: its folder is not to be made again.
-        if !self.upload.is_dir() {
-            return Err(HostError::Refused("the upload was deleted".into()));
-        }
+        self.is_open()?;
         let in_the_way =
             || HostError::Refused("a file is where the path needs a folder, or a folder where it needs a file".into());
         let refused = |error: std::io::Error| match error.kind() {
@@ -161,27 +158,42 @@ impl UploadFile {
         let _ = File::open(&self.upload).and_then(|folder| folder.set_modified(SystemTime::now()));
     }
 
+    /// Whether files may still be put into the upload, as long as nobody seals it.
+    fn is_open(&self) -> Result<(), HostError> {
+        if self.upload.join(FINISHED).exists() {
+            return Err(HostError::Refused("the upload is finished".into()));
+        }
+        // Removed while this was sent: its folder is not to be made again.
+        if !self.upload.is_dir() {
+            return Err(HostError::Refused("the upload was deleted".into()));
+        }
+        Ok(())
+    }
+
     /// Keeps what came, if it may go on from there.
-    fn keep(&mut self) {
-        let (Some(file), Some(part)) = (self.file.take(), &self.part) else { return };
+    fn keep(&mut self) -> Result<(), HostError> {
+        let Some(part) = &self.part else { return Ok(()) };
         let _sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.bytes == 0 || !self.upload.is_dir() || self.upload.join(FINISHED).exists() {
-            return;
-        }
-        if let Err(error) = part.keep(file, self.bytes) {
-            tracing::warn!(error = %error, "what came of a file is not kept");
-            return;
-        }
+        let Some(file) = self.file.take().filter(|_| self.bytes > 0 && !self.is_wrong) else {
+            // Where the part was that it began with; one that is not empty stays.
+            let _ = fs::remove_dir(&self.parts);
+            return Ok(());
+        };
+        self.is_open()?;
+        part.keep(file, self.bytes).map_err(disk("keep what came of the file"))?;
         // All but the last byte, where all came.
         self.taken = self.bytes / part.span.total;
         self.touch();
+        Ok(())
     }
 }
 
 impl Drop for UploadFile {
     /// What is not kept does not count, nor what was replaced.
     fn drop(&mut self) {
-        self.keep();
+        if let Err(error) = self.keep() {
+            tracing::info!(error = fault::chain(&error), "what came of a file is not kept");
+        }
         self.folders.give_back(self.tenant.id, self.taken);
     }
 }
@@ -218,7 +230,7 @@ impl Host {
         let mut newest = BinaryHeap::new();
         for entry in all {
             let Ok(id) = entry.map_err(&failed)?.file_name().into_string() else { continue };
-            if before.is_none_or(|before| *id < *before) {
+            if begun(&id).is_some() && before.is_none_or(|before| *id < *before) {
                 newest.push(Reverse(id));
                 if newest.len() > most {
                     newest.pop();
@@ -278,6 +290,7 @@ impl Host {
             file: Some(file),
             part,
             digest: put.digest,
+            is_wrong: false,
             parts: parts::folder(&folder, &put.path),
             upload: folder,
             place,
