@@ -193,7 +193,9 @@ fn job_page(viewer: &Viewer, read: Read, shown: Shown) -> JobPage {
     let failure_pages = Pager::new(error_table, errors.more, (None, ROWS), |page| {
         format!("{path}?mini_batches={}&errors={page}#errors", table + 1)
     });
-    let (error, hint) = match job.error.as_deref().map(|error| error.split_once("\nhint: ").unwrap_or((error, ""))) {
+    // The last words of a process are on one line.
+    let cured = |error| ["\nhint: ", " hint: "].iter().find_map(|cure| str::split_once(error, cure));
+    let (error, hint) = match job.error.as_deref().map(|error| cured(error).unwrap_or((error, ""))) {
         None => (None, None),
         Some((error, hint)) => {
             let hint = Some(words::plain(hint, MOST_MESSAGE)).filter(|hint| !hint.is_empty());
