@@ -219,3 +219,20 @@ fn every_line_of_the_security_tables_names_tests_that_exist() {
     assert!(lines > 40, "the tables were not found");
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+#[test]
+fn every_decision_is_listed_under_its_own_title() {
+    let folder = root().join("host/docs/decisions");
+    let list = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    let mut names: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    let records = names.iter().filter_map(|name| name.to_str()).filter(|name| *name != "README.md");
+    for (i, name) in records.enumerate() {
+        let text = std::fs::read_to_string(folder.join(name)).unwrap();
+        let (number, title) =
+            text.lines().next().and_then(|line| line.strip_prefix("# ")?.split_once(". ")).expect(name);
+        assert_eq!(number, format!("{:04}", i + 1), "{name}");
+        assert!(name.starts_with(number), "{name}");
+        assert!(list.contains(&format!("\n{}. [{title}]({name})\n", i + 1)), "{name} is not in README.md as `{title}`");
+    }
+}

@@ -1,22 +1,26 @@
 //! Processes of this program: one that checks a deployment, and one for each job. Strangers' bytes are read there and
 //! not in the host's own process.
 
+mod check;
+mod outbox;
+
+pub(super) use check::{Checked, check, devices};
+
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
-use serde::Deserialize;
 
 use super::catalog::Placed;
-use super::{DeviceView, HostError, PaceView, ProgressView, Told, disk};
+use super::{DeviceView, PaceView, ProgressView, Told};
 use crate::job::record::cpu_seconds;
 use crate::state::Usage;
 use crate::store::{Ask, SpoolFolder, StoreUrl, Tell, objects};
+use outbox::Outbox;
 
 /// What folders of fetched files begin with, in a job's own.
 const SPOOL: &str = "spool-";
@@ -24,98 +28,9 @@ const SPOOL: &str = "spool-";
 const MOST_WORDS: usize = 20;
 /// What is read of one line, and of the facts that `check` prints.
 pub(super) const MOST_LINE: u64 = 64 << 10;
-const MOST_FACTS: u64 = 4 << 20;
 
-/// How long a check may take: its parts, compiling and a model's first opening, have limits of their own below this.
-const CHECK: Duration = Duration::from_secs(600);
-/// How long looking at the devices may take: each adapter is opened, and tests itself.
-const LOOK: Duration = Duration::from_secs(60);
 /// How long what fetches for a job may take to end after it.
 const ALONE: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(5);
-
-/// What is known of a deployment that was checked.
-#[derive(Debug)]
-pub(super) struct Checked {
-    pub(super) name: String,
-    pub(super) script: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Facts {
-    name: String,
-    script: Option<ScriptFacts>,
-}
-
-#[derive(Deserialize)]
-struct ScriptFacts {
-    digest: String,
-}
-
-/// Checks a deployment as `scorehost check` does; `tenant` is the folder of all that is the tenant's.
-pub(super) fn check(program: &Path, placed: &Placed, tenant: &Path) -> Result<Checked, HostError> {
-    let failed = disk("check the deployment");
-    let mut command = Command::new(program);
-    // Its stdin ends with this process, and it with that.
-    command.arg("check").arg(&placed.file).args(["--json", "--follow"]).args(placed.arguments());
-    let Some(said) = finished(command, CHECK).map_err(&failed)? else {
-        return Err(HostError::Refused(format!("the deployment was not checked within {} s", CHECK.as_secs())));
-    };
-    if !said.success {
-        let text = String::from_utf8_lossy(&said.stderr);
-        let text = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
-        return Err(HostError::Refused(without_folders(text, placed, tenant)));
-    }
-    let facts: Facts = serde_json::from_slice(&said.stdout).map_err(|e| failed(std::io::Error::other(e)))?;
-    Ok(Checked { name: facts.name, script: facts.script.map(|script| script.digest) })
-}
-
-/// What models can run on here, as `scorehost devices --json` has it: drivers are not opened in the host's own process.
-pub(super) fn devices(program: &Path) -> Result<serde_json::Value, HostError> {
-    let failed = disk("look at the devices");
-    let mut command = Command::new(program);
-    command.arg("devices").arg("--json");
-    let said = finished(command, LOOK).map_err(&failed)?;
-    let Some(said) = said.filter(|said| said.success) else {
-        return Err(failed(std::io::Error::other(format!("`devices` failed, or took over {} s", LOOK.as_secs()))));
-    };
-    serde_json::from_slice(&said.stdout).map_err(|e| failed(std::io::Error::other(e)))
-}
-
-/// What a process said that has ended.
-struct Said {
-    success: bool,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-}
-
-/// Runs a process to its end; none if it took longer.
-fn finished(mut command: Command, most: Duration) -> std::io::Result<Option<Said>> {
-    let (stdout, stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
-    command.stdin(Stdio::piped()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
-    without_keys(&mut command);
-    let mut child = command.spawn()?;
-    let began = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if began.elapsed() > most {
-            // It may have ended by itself just now.
-            let _ = child.kill();
-            child.wait()?;
-            return Ok(None);
-        }
-        std::thread::sleep(POLL);
-    };
-    let read = |mut file: File| -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        file.rewind()?;
-        file.take(MOST_FACTS).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    Ok(Some(Said { success: status.success(), stdout: read(stdout)?, stderr: read(stderr)? }))
-}
 
 /// A message without where the host keeps what it is about: the deployment's parts, and what else is the tenant's.
 pub(super) fn without_folders(text: &str, placed: &Placed, tenant: &Path) -> String {
@@ -202,72 +117,6 @@ type Words = Arc<Mutex<Option<ChildStdin>>>;
 fn say(to: &Words, text: &str) {
     if let Some(stdin) = to.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
         let _ = stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush());
-    }
-}
-
-/// What a job's process is to be told, for a thread that writes it: the process may take nothing, and nobody waits for
-/// that.
-#[derive(Default)]
-struct Outbox {
-    waiting: Mutex<Waiting>,
-    more: Condvar,
-}
-
-#[derive(Default)]
-struct Waiting {
-    words: VecDeque<String>,
-    /// The last that is known: earlier ones say less.
-    have: Option<u64>,
-    is_closed: bool,
-}
-
-impl Outbox {
-    fn say(&self, text: &str) {
-        let mut waiting = self.waiting();
-        if waiting.words.len() < MOST_WORDS {
-            waiting.words.push_back(text.to_owned());
-        }
-        self.more.notify_one();
-    }
-
-    fn tell(&self, tell: &Tell) {
-        match tell {
-            Tell::Have(until) => {
-                let mut waiting = self.waiting();
-                waiting.have = waiting.have.max(Some(*until));
-                self.more.notify_one();
-            }
-            Tell::Listed | Tell::Lost(_) => self.say(&tell.line()),
-        }
-    }
-
-    /// Nothing more is said: the process's stdin is closed.
-    fn close(&self) {
-        self.waiting().is_closed = true;
-        self.more.notify_one();
-    }
-
-    /// Writes what is said, until nothing more is, or nobody reads.
-    fn write(&self, mut stdin: ChildStdin) {
-        loop {
-            let mut waiting = self.waiting();
-            while waiting.words.is_empty() && waiting.have.is_none() && !waiting.is_closed {
-                waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-            }
-            let mut text: String = waiting.words.drain(..).collect();
-            if let Some(until) = waiting.have.take() {
-                text.push_str(&Tell::Have(until).line());
-            }
-            let is_closed = waiting.is_closed;
-            drop(waiting);
-            if stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).is_err() || is_closed {
-                return;
-            }
-        }
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -611,44 +460,5 @@ fn lines(stream: Box<dyn Read + Send>, mut each: Box<dyn FnMut(&str) + Send>) {
             Ok(0) | Err(_) => return,
             Ok(_) => each(String::from_utf8_lossy(&line).trim_end()),
         }
-    }
-}
-
-#[cfg(all(test, unix))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nobody_waits_for_a_process_that_takes_nothing() {
-        let mut child = Command::new("sleep").arg("60").stdin(Stdio::piped()).spawn().unwrap();
-        let (outbox, stdin) = (Arc::new(Outbox::default()), child.stdin.take().unwrap());
-        let writer = std::thread::spawn({
-            let outbox = Arc::clone(&outbox);
-            move || outbox.write(stdin)
-        });
-        // More than any pipe holds.
-        for until in 0..100_000 {
-            outbox.tell(&Tell::Have(until));
-            outbox.say(&"x".repeat(64 << 10));
-        }
-        outbox.close();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        writer.join().unwrap();
-    }
-
-    #[test]
-    fn the_last_word_of_files_comes_after_the_words_and_before_the_end() {
-        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (outbox, stdin) = (Outbox::default(), child.stdin.take().unwrap());
-        (1..=5).for_each(|until| outbox.tell(&Tell::Have(until)));
-        outbox.tell(&Tell::Listed);
-        outbox.say("stop\n");
-        outbox.close();
-        outbox.write(stdin);
-        let mut said = String::new();
-        child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-        assert_eq!(said, "\"listed\"\nstop\n{\"have\":5}\n");
-        child.wait().unwrap();
     }
 }
