@@ -174,7 +174,7 @@ fn jobs_give_way_to_callers() {
         }
         std::thread::sleep(Duration::from_millis(2));
     };
-    assert_eq!((found, nice(std::process::id())), (10, Some(0)));
+    assert_eq!(found, (nice(std::process::id()).unwrap() + 10).min(19));
     assert_eq!(server.ended(&name)["status"], "Completed");
 }
 

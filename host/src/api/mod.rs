@@ -26,6 +26,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::observe::Place;
@@ -41,7 +42,12 @@ struct Shared {
     /// Places of those who follow a job, by tenant: each holds a connection for long.
     followers: Arc<Places<String>>,
     ready: Ready,
+    /// Places of those who post jobs at this moment: more at once take longer all together, and some far longer than others.
+    posting: Arc<Semaphore>,
 }
+
+/// Jobs that are posted at once; their writes wait for the disk together. Others wait in the order in which they came.
+const MOST_POSTING: usize = 64;
 
 /// Callers that follow jobs at once; others still get in.
 const MOST_FOLLOWERS: usize = 256;
@@ -54,7 +60,16 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 impl Shared {
     fn new(host: Arc<Host>) -> Self {
         let followers = Places::new(MOST_FOLLOWERS, MOST_FOLLOWERS_EACH);
-        Self { host, followers, ready: Ready::default() }
+        Self { host, followers, ready: Ready::default(), posting: Arc::new(Semaphore::new(MOST_POSTING)) }
+    }
+
+    /// Calls a verb that posts a job.
+    async fn post<T: Send + 'static>(
+        &self,
+        verb: impl FnOnce(&Host) -> Result<T, HostError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let _place = self.posting.acquire().await.map_err(|_| Problem::host())?;
+        self.call(verb).await
     }
 
     /// Calls a verb where it may wait for the disk.

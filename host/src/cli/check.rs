@@ -44,7 +44,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<u8> {
         args.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("yml") || e.eq_ignore_ascii_case("yaml"));
     if is_deployment {
         let (set, within) = (args.set.clone(), args.within.clone());
-        let source = Source { file: args.path.clone(), set, within, asking: args.asking.asking()? };
+        let source = Source { file: args.path.clone(), set, within, asking: args.asking.asking() };
         let facts = service::check_deployment(&source, &args.named.named(), &compiler()?, &model_trial()?)?;
         if args.json {
             say!("{}", serde_json::to_string_pretty(&facts).context("the facts are not JSON")?);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use scorehost::registry::{PublicKey, Reference};
+use scorehost::registry::Reference;
 use scorehost::service::{self, Asking, PullRequest, ServiceError};
 
 use super::{COMPLETED, compiler, note, say};
@@ -49,11 +49,8 @@ pub(crate) struct AskingArgs {
 }
 
 impl AskingArgs {
-    pub(crate) fn asking(&self) -> Result<Asking, ServiceError> {
-        Ok(Asking {
-            key: self.require_signature.as_deref().map(PublicKey::read).transpose()?,
-            is_plain: self.plain_http,
-        })
+    pub(crate) fn asking(&self) -> Asking {
+        Asking { key: self.require_signature.clone(), is_plain: self.plain_http }
     }
 }
 
@@ -76,7 +73,7 @@ pub(crate) fn pull(args: &PullArgs) -> anyhow::Result<u8> {
         reference: reference(&args.reference)?,
         file: args.output.clone(),
         overwrite: args.overwrite,
-        asking: args.asking.asking()?,
+        asking: args.asking.asking(),
     };
     let pulled = service::pull_script(&request, &compiler()?)?;
     note!("pulled {} ({} bytes, {})", args.output.display(), pulled.bytes, pulled.script);

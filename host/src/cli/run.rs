@@ -113,7 +113,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<u8> {
             file: args.deployment.clone(),
             set: args.set.clone(),
             within: args.within.clone(),
-            asking: args.asking.asking()?,
+            asking: args.asking.asking(),
         },
         name: args.name.clone(),
         input,

@@ -183,7 +183,7 @@ impl ServiceError {
             ),
             ServiceError::BuiltIn(e) => e.hint().map(str::to_owned),
             ServiceError::EmptyInput(_) => Some("hidden files and links out of the folder are not taken".into()),
-            ServiceError::NoCache => Some("SCOREHOST_CACHE names one that only this user may enter".into()),
+            ServiceError::NoCache => Some("SCOREHOST_CACHE names one that only this user may enter, in Unicode".into()),
             ServiceError::Exists(_) => Some("--overwrite replaces it".into()),
             ServiceError::SameFolder(_) => {
                 Some("name another folder for the output; it may lie inside the input".into())

@@ -19,8 +19,8 @@ const SCRIPTS: &str = "scripts";
 /// How places are asked for scripts.
 #[derive(Clone, Debug, Default)]
 pub struct Asking {
-    /// The key that has to vouch for them.
-    pub key: Option<PublicKey>,
+    /// The file with the key that has to vouch for them; read where something is fetched.
+    pub key: Option<PathBuf>,
     /// Whether a registry on this machine is asked by HTTP.
     pub is_plain: bool,
 }
@@ -88,7 +88,8 @@ pub fn pull_script(request: &PullRequest, compiler: &Compiler) -> Result<Pulled,
 
 /// A script in a registry or a layout folder, if it is one by what its config says.
 fn look(reference: &Reference, asking: &Asking) -> Result<Offer, ServiceError> {
-    let offer = registry::look(reference, asking.key.as_ref(), script::MAX_SCRIPT_BYTES, asking.is_plain)?;
+    let key = asking.key.as_deref().map(PublicKey::read).transpose()?;
+    let offer = registry::look(reference, key.as_ref(), script::MAX_SCRIPT_BYTES, asking.is_plain)?;
     let refused = |source| ServiceError::Script { path: offer.reference.to_string().into(), source };
     script::check_names(&offer.interfaces.exports, &offer.interfaces.imports).map_err(refused)?;
     Ok(offer)
@@ -106,7 +107,8 @@ pub fn fetch_script(spec: &mut Spec, asking: &Asking) -> Result<Option<Offer>, S
     let offer = look(&reference, asking)?;
     let digits = offer.digest().trim_start_matches("sha256:");
     let cache = Private::of_user(SCRIPTS);
-    let folder = cache.folder().ok_or(ServiceError::NoCache)?.join(digits);
+    let folder = cache.folder().and_then(|folder| std::path::absolute(folder).ok()).ok_or(ServiceError::NoCache)?;
+    let folder = folder.join(digits);
     let file = folder.join(&name);
     // What was fetched before is believed as little as what comes now.
     let is_there = fs::read(&file).is_ok_and(|bytes| hex(&Sha256::digest(bytes)) == digits);
@@ -117,7 +119,8 @@ pub fn fetch_script(spec: &mut Spec, asking: &Asking) -> Result<Option<Offer>, S
         made.map_err(|source| ServiceError::Write { path: file.clone(), source })?;
         write(&file, true, &component)?;
     }
-    spec.set("code_configuration.code", &folder.display().to_string())?;
+    // A deployment's paths are texts.
+    spec.set("code_configuration.code", folder.to_str().ok_or(ServiceError::NoCache)?)?;
     Ok(Some(offer))
 }
 

@@ -1,9 +1,15 @@
 //! Who waits for a place, and whether their limits let them have one.
 
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
 use rusqlite::{Connection, params};
 
 use super::jobs::{COLUMNS, count, job};
 use super::{Job, JobStatus, Result, State, StateError, Tenant, Usage, next_month, now, tenants, usage};
+
+/// How old the sum of a month may be that is only shown.
+const LOOKED: Duration = Duration::from_secs(5);
 
 /// A tenant with jobs that wait.
 #[derive(Clone, Debug)]
@@ -85,22 +91,33 @@ fn running(on: &Connection, tenant: i64) -> Result<(u32, u64, u64)> {
     Ok(query.query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?)
 }
 
-/// A job that waits, with what its tenant has and used.
-fn candidate(on: &Connection, job: Job) -> Result<Candidate> {
-    let (running, instances, memory) = running(on, job.tenant)?;
-    let tenant = tenants::of_id(on, job.tenant)?;
-    // Only where there is a limit: it is a sum over a month's jobs.
-    let is_limited = tenant.quotas.cpu_seconds.is_some() || tenant.quotas.device_seconds.is_some();
-    let used = if is_limited { usage::of_month(on, job.tenant)? } else { Usage::default() };
-    Ok(Candidate { tenant, job, running, instances, memory, used })
-}
-
 impl State {
-    /// Every tenant with jobs that wait, and what it has and used.
+    /// A job that waits, with what its tenant has, and has used as of so long ago at most.
+    fn candidate(&self, on: &Connection, job: Job, age: Duration) -> Result<Candidate> {
+        let (running, instances, memory) = running(on, job.tenant)?;
+        let tenant = tenants::of_id(on, job.tenant)?;
+        // Only where there is a limit: it is a sum over a month's jobs.
+        let is_limited = tenant.quotas.cpu_seconds.is_some() || tenant.quotas.device_seconds.is_some();
+        let used = if is_limited { self.used_lately(on, job.tenant, age)? } else { Usage::default() };
+        Ok(Candidate { tenant, job, running, instances, memory, used })
+    }
+
+    /// What a tenant used this month, added up again where that was longer ago.
+    fn used_lately(&self, on: &Connection, tenant: i64, age: Duration) -> Result<Usage> {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, used)) = looked.get(&tenant).filter(|(at, _)| at.elapsed() < age) {
+            return Ok(*used);
+        }
+        let used = usage::of_month(on, tenant)?;
+        looked.insert(tenant, (Instant::now(), used));
+        Ok(used)
+    }
+
+    /// Every tenant with jobs that wait, and what it has, and has used as of so long ago at most.
     ///
     /// # Errors
     /// The database's.
-    pub fn waiting(&self) -> Result<Vec<Candidate>> {
+    pub fn waiting(&self, age: Duration) -> Result<Vec<Candidate>> {
         let read = self.read();
         // One look into the index for each tenant, however many jobs wait.
         let mut query = read.prepare_cached(&format!(
@@ -108,7 +125,7 @@ impl State {
              (SELECT (SELECT min(id) FROM jobs WHERE tenant = tenants.id AND status = 'Queued') FROM tenants)"
         ))?;
         let oldest = query.query_map([], job)?.collect::<rusqlite::Result<Vec<_>>>()?;
-        oldest.into_iter().map(|job| candidate(&read, job)).collect()
+        oldest.into_iter().map(|job| self.candidate(&read, job, age)).collect()
     }
 
     /// What a job waits beside, and how many of its tenant are before it; none if it does not wait any more.
@@ -123,7 +140,7 @@ impl State {
         let mut query =
             read.prepare_cached("SELECT count(*) FROM jobs WHERE tenant = ?1 AND status = 'Queued' AND id < ?2")?;
         let before = query.query_row(params![job.tenant, job.id], |row| row.get(0))?;
-        Ok(Some((candidate(&read, job.clone())?, before)))
+        Ok(Some((self.candidate(&read, job.clone(), LOOKED)?, before)))
     }
 
     /// How many jobs of a tenant wait; of those that run, how many, their instances, and the bytes that these may have.

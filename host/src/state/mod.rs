@@ -16,12 +16,13 @@ mod tenants;
 mod tests;
 mod usage;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction};
@@ -211,6 +212,8 @@ pub struct State {
     thread: Option<JoinHandle<()>>,
     reader: Mutex<Connection>,
     known: known::Known,
+    /// What tenants used this month, for those who only look, and when that was added up.
+    looked: Mutex<HashMap<i64, (Instant, Usage)>>,
 }
 
 impl State {
@@ -231,6 +234,7 @@ impl State {
             thread: Some(thread),
             reader: Mutex::new(reader),
             known: known::Known::default(),
+            looked: Mutex::default(),
         })
     }
 

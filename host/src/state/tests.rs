@@ -188,7 +188,12 @@ fn a_job_that_was_asked_to_stop_is_not_begun() {
     }
     assert!(at.state.begin("job-1").unwrap());
     assert_eq!(
-        at.state.waiting().unwrap().iter().map(|one| (one.job.id.as_str(), one.running)).collect::<Vec<_>>(),
+        at.state
+            .waiting(Duration::ZERO)
+            .unwrap()
+            .iter()
+            .map(|one| (one.job.id.as_str(), one.running))
+            .collect::<Vec<_>>(),
         [("job-2", 1)]
     );
     let job = at.state.cancel(at.tenant, "job-1", "t").unwrap();
@@ -376,7 +381,7 @@ fn what_version_1_wrote_is_all_there() {
     assert_eq!((token.tenant.name.as_str(), token.scopes.as_str()), ("default", "read invoke write admin"));
     // It is worked with as one of this version is, and opened again.
     state.requeue().unwrap();
-    assert_eq!(state.waiting().unwrap()[0].job.id, jobs[2].id);
+    assert_eq!(state.waiting(Duration::ZERO).unwrap()[0].job.id, jobs[2].id);
     drop(state);
     assert_eq!(State::open(&path).unwrap().jobs(1, &page(10)).unwrap().len(), 5);
     // The earlier program finds its own file beside it.
@@ -514,7 +519,7 @@ fn numbers_that_a_process_makes_up_hold_nobody_up() {
             at.state.add_usage(at.tenant, id, most).unwrap();
         }
     }
-    assert_eq!(at.state.waiting().unwrap().len(), 1);
+    assert_eq!(at.state.waiting(Duration::ZERO).unwrap().len(), 1);
     assert!(at.state.usage_of_month(at.tenant).unwrap().rows >= 1 << 50);
     assert_eq!(at.state.usage(&UsageSpan { most: 10, ..Default::default() }).unwrap().len(), 1);
 }
@@ -562,7 +567,7 @@ fn what_a_tenant_may_not_have_is_refused_by_number_and_with_when_it_begins_anew(
     refused(submit("job-1", 4, 1001), "the job asks for 1001 bytes of memory for its instances, and");
     submit("job-1", 3, 600).unwrap();
     submit("job-2", 3, 600).unwrap();
-    let room = || at.state.waiting().unwrap()[0].has_room();
+    let room = || at.state.waiting(Duration::ZERO).unwrap()[0].has_room();
     assert!(room());
     assert!(at.state.begin("job-1").unwrap());
     // Six at once would be too many; it waits.
@@ -580,7 +585,7 @@ fn what_a_tenant_may_not_have_is_refused_by_number_and_with_when_it_begins_anew(
     refused(submit("job-3", 1, 0), &format!("{text}{}", next_month()));
     // What is lowered below what a waiting job asks for is told to it.
     limit(QuotasChange { cpu_seconds: Some(None), instances: Some(Some(2)), ..Default::default() });
-    assert!(at.state.waiting().unwrap()[0].fits().is_err());
+    assert!(at.state.waiting(Duration::ZERO).unwrap()[0].fits().is_err());
 }
 
 #[test]

@@ -164,7 +164,7 @@ async fn azure_submit(
     let request: AzureJobRequest = serde_json::from_value(spelt(body)?).map_err(|e| Problem::wrong(&e))?;
     let request = wish(request.properties, one_header(&headers, DEPLOYMENT)?)?;
     let key = one_header(&headers, REPEATABLE)?;
-    let posted = at.call(move |host| host.submit(&caller, &endpoint, &request, key.as_deref())).await;
+    let posted = at.post(move |host| host.submit(&caller, &endpoint, &request, key.as_deref())).await;
     let (job, is_new) = posted.map_err(|problem| problem.in_words(azures_words))?;
     let job = AzureJob::from(job);
     let location = HeaderValue::from_str(&job.id).map_err(|_| Problem::host())?;

@@ -73,7 +73,7 @@ async fn submit(
     JsonBody(request): JsonBody<JobRequest>,
 ) -> Answer<impl IntoResponse> {
     let key = one_header(&headers, "idempotency-key")?;
-    let (job, is_new) = at.call(move |host| host.submit(&caller, &endpoint, &request, key.as_deref())).await?;
+    let (job, is_new) = at.post(move |host| host.submit(&caller, &endpoint, &request, key.as_deref())).await?;
     let location = HeaderValue::from_str(&format!("/v1/jobs/{}", job.name)).map_err(|_| Problem::host())?;
     let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, [(header::LOCATION, location)], Json(job)))

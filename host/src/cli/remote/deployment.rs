@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Subcommand;
 use scorehost::deployment::{Parts, Spec};
+use scorehost::fault;
 use scorehost::service::host::{DeploymentView, EndpointView};
 use scorehost::service::{self, Asking, ServiceError};
 use serde_json::json;
@@ -75,7 +76,7 @@ pub(crate) enum Verb {
 pub(super) fn deployment(verb: &Verb) -> anyhow::Result<u8> {
     match verb {
         Verb::Create { file, endpoint_name, set_default, asking, host } => {
-            let asking = asking.asking()?;
+            let asking = asking.asking();
             let made = create(&host.client()?, file, endpoint_name.as_deref(), *set_default, &asking)?;
             show::one(&made, host.output);
         }
@@ -122,8 +123,11 @@ fn create(
     let voucher = tempfile::tempdir().context("no folder can be made for the script's signature")?;
     if let Some(offer) = fetched {
         let folder = voucher.path().join("voucher");
-        if offer.vouch(&folder).map_err(ServiceError::from)? {
-            all.extend(pieces(&folder, "voucher/")?);
+        match offer.vouch(&folder) {
+            Ok(true) => all.extend(pieces(&folder, "voucher/")?),
+            Ok(false) => {}
+            // A host that asks for one says so.
+            Err(error) => note!("warning: its signatures are not sent: {}", fault::chain(&error)),
         }
         note!("the script is {}", offer.reference);
     }

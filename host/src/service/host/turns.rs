@@ -33,8 +33,8 @@ pub(super) struct Holder {
     pub(super) scored: Option<(f64, f64)>,
     /// How long its process runs that scores, in seconds.
     pub(super) ran: f64,
-    /// How many of its processes were begun, this one among them.
-    pub(super) starts: u32,
+    /// How often it made room before having committed nothing.
+    pub(super) in_vain: u32,
 }
 
 /// What a job takes of the host, in seconds of one instance: of instances and the device whichever is more of all that
@@ -97,7 +97,7 @@ impl Turns {
             let (least, times) = if then < now { BETTER } else { SWAPPED };
             let is_due = match one.scored {
                 Some((start, scored)) => scored >= least.max(times * start),
-                None => one.ran >= NOTHING * f64::from(one.starts.saturating_sub(1)).exp2(),
+                None => one.ran >= NOTHING * f64::from(one.in_vain).exp2(),
             };
             let is_fair = then < now || (then <= now && used(one) - of(waiting.tenant) >= SWAPPED.0);
             one.tenant != waiting.tenant && is_due && is_fair
@@ -198,7 +198,7 @@ mod tests {
     }
 
     fn holder(tenant: i64, running: u64, scored: f64) -> Holder {
-        Holder { tenant, weight: 1, running, since: scored, scored: Some((0.1, scored)), ran: scored + 0.1, starts: 1 }
+        Holder { tenant, weight: 1, running, since: scored, scored: Some((0.1, scored)), ran: scored + 0.1, in_vain: 0 }
     }
 
     #[test]
@@ -219,9 +219,9 @@ mod tests {
         assert_eq!(yields(&[Holder { scored: Some((10.0, 41.0)), ..slow }]), Some(0));
         assert_eq!(yields(&[Holder { scored: None, ..slow }]), None);
         // Not for ever; and longer the next time.
-        let nothing = |ran, starts| yields(&[Holder { scored: None, ran, starts, ..slow }]);
-        assert_eq!((nothing(599.0, 1), nothing(601.0, 1)), (None, Some(0)));
-        assert_eq!((nothing(1199.0, 2), nothing(1201.0, 2)), (None, Some(0)));
+        let nothing = |ran, in_vain| yields(&[Holder { scored: None, ran, in_vain, ..slow }]);
+        assert_eq!((nothing(599.0, 0), nothing(601.0, 0)), (None, Some(0)));
+        assert_eq!((nothing(1199.0, 1), nothing(1201.0, 1)), (None, Some(0)));
         assert_eq!(nothing(1e6, u32::MAX), None);
         // By weight: three of four places are a fair share of three quarters.
         let heavy = Holder { weight: 3, ..holder(1, 3, 9.0) };

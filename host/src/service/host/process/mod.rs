@@ -122,8 +122,10 @@ fn say(to: &Words, text: &str) {
 
 /// Keys of stores and collectors are not the business of what reads strangers' bytes.
 fn without_keys(command: &mut Command) {
-    let is_key =
-        |name: &str| objects::is_setting(name) || ["OTEL_", "SCOREHOST_TOKEN"].iter().any(|key| name.starts_with(key));
+    let is_key = |name: &str| {
+        objects::is_setting(name)
+            || ["OTEL_", "SCOREHOST_TOKEN", "SCOREHOST_REQUIRE_SIGNATURE"].iter().any(|key| name.starts_with(key))
+    };
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_key)) {
         command.env_remove(name);
     }

@@ -3,6 +3,7 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -167,6 +168,7 @@ impl Turn {
         let count = |what: &str| counts.and_then(|counts| counts[what].as_u64());
         let (files, failed, retries) = (count("files"), count("failed"), count("retries"));
         self.state.end(job.tenant, &job.id, Ended { status, record, error, used })?;
+        self.in_vain.lock().unwrap_or_else(PoisonError::into_inner).remove(&job.id);
         self.metrics.job_ended(&tenant, status.name());
         self.traces.end(&job.id, status, words.as_deref());
         let (endpoint, deployment, status) = (&job.endpoint, &job.deployment, status.name());

@@ -84,6 +84,8 @@ struct Turn {
     allowed_inputs: Vec<PathBuf>,
     allowed_places: Vec<PlaceRoot>,
     processors: f64,
+    /// Jobs that made room having committed nothing, and how often in a row. Forgotten with the host: it only means patience.
+    in_vain: Mutex<HashMap<String, u32>>,
     metrics: Arc<Metrics>,
     traces: Traces,
 }
@@ -106,6 +108,7 @@ impl Scheduler {
             allowed_places: options.allowed_places.clone(),
             #[expect(clippy::cast_precision_loss, reason = "a count")]
             processors: std::thread::available_parallelism().map_or(1, usize::from) as f64,
+            in_vain: Mutex::default(),
             metrics: Arc::clone(&options.metrics),
             traces: Traces::new(options.tracer.clone()),
             state,
@@ -246,7 +249,7 @@ impl Turn {
     /// Begins jobs until enough run or none may.
     fn fill(&self, turns: &mut Turns) -> Result<(), HostError> {
         while self.shared.running().len() < self.shared.most_jobs {
-            let mut waiting = self.state.waiting()?;
+            let mut waiting = self.state.waiting(Duration::ZERO)?;
             // Its tenant's limits were lowered since it was accepted.
             if let Some((one, error)) = waiting.iter().find_map(|one| Some((one, one.fits().err()?))) {
                 self.end(&one.job, JobStatus::Failed, None, Some(error.to_string()), Usage::default())?;
@@ -266,7 +269,7 @@ impl Turn {
         if self.shared.running().len() < self.shared.most_jobs {
             return Ok(());
         }
-        let mut waiting = self.state.waiting()?;
+        let mut waiting = self.state.waiting(COUNT)?;
         waiting.retain(|one| one.fits().is_ok() && one.has_room());
         let who = who(&waiting);
         let Some(next) = turns.choose(&who) else { return Ok(()) };
@@ -275,6 +278,7 @@ impl Turn {
         if running.values().any(|one| one.is_yielding.is_some() || one.stopping.is_some() || one.end.is_some()) {
             return Ok(());
         }
+        let mut in_vain = self.in_vain.lock().unwrap_or_else(PoisonError::into_inner);
         let ids: Vec<String> = running.keys().cloned().collect();
         let holders: Vec<Holder> = running
             .values()
@@ -288,13 +292,18 @@ impl Turn {
                     since: theirs().map(|other| other.cost(self.processors)).sum(),
                     scored: one.process.scored().map(|(start, scored)| (start.as_secs_f64(), scored.as_secs_f64())),
                     ran: if one.process.is_scoring() { one.began.elapsed() } else { Duration::ZERO }.as_secs_f64(),
-                    starts: one.job.starts + 1,
+                    in_vain: in_vain.get(&one.job.id).copied().unwrap_or(0),
                 }
             })
             .collect();
         let yields = turns.yields(&who[next], &holders);
         if let Some(one) = yields.and_then(|at| running.get_mut(&ids[at])) {
             one.is_yielding = Some(Instant::now());
+            if one.process.scored().is_none() {
+                *in_vain.entry(one.job.id.clone()).or_default() += 1;
+            } else {
+                in_vain.remove(&one.job.id);
+            }
             one.process.finish();
         }
         Ok(())
