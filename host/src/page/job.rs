@@ -193,15 +193,8 @@ fn job_page(viewer: &Viewer, read: Read, shown: Shown) -> JobPage {
     let failure_pages = Pager::new(error_table, errors.more, (None, ROWS), |page| {
         format!("{path}?mini_batches={}&errors={page}#errors", table + 1)
     });
-    // The last words of a process are on one line.
-    let cured = |error| ["\nhint: ", " hint: "].iter().find_map(|cure| str::split_once(error, cure));
-    let (error, hint) = match job.error.as_deref().map(|error| cured(error).unwrap_or((error, ""))) {
-        None => (None, None),
-        Some((error, hint)) => {
-            let hint = Some(words::plain(hint, MOST_MESSAGE)).filter(|hint| !hint.is_empty());
-            (Some(words::plain(error, MOST_MESSAGE)), hint)
-        }
-    };
+    // With what may be its cure: a script's words cannot be told from those of the process that runs it.
+    let error = job.error.as_deref().map(|error| words::plain(error, MOST_MESSAGE));
     let more_outputs = outputs.len().saturating_sub(MOST_FILES);
     let may_invoke = viewer.caller.has(Scope::Invoke);
     JobPage {
@@ -221,7 +214,7 @@ fn job_page(viewer: &Viewer, read: Read, shown: Shown) -> JobPage {
         may_cancel: may_invoke && !live.ended && !job.canceling,
         may_resume: may_invoke && matches!(job.status, JobStatus::Failed | JobStatus::Canceled),
         error,
-        hint,
+        hint: None,
         frame,
         live,
     }

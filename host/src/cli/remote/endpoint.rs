@@ -264,16 +264,13 @@ fn input<'c>(client: &'c Client, args: &InvokeArgs) -> anyhow::Result<(InputSpec
     let upload = Upload::begin(client, args.upload.as_deref())?;
     upload.tell_when_interrupted(Some("endpoint invoke"));
     upload.send(&pieces).map_err(|error| {
+        if error.breaks_off() {
+            return RemoteError::BrokeOff { upload: upload.id().to_owned(), source: Box::new(error) };
+        }
         if error.is_refusal() {
             upload.drop_own();
         }
-        match error {
-            // Once the network is back, or there is room.
-            error if error.is_worth_a_retry() || matches!(error, RemoteError::Answer { status: 408 | 429, .. }) => {
-                RemoteError::BrokeOff { upload: upload.id().to_owned(), source: Box::new(error) }
-            }
-            error => error,
-        }
+        error
     })?;
     Ok((InputSpec::Upload(upload.id().to_owned()), Some(upload)))
 }

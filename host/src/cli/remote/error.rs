@@ -146,6 +146,12 @@ impl RemoteError {
             && !matches!(self, RemoteError::Answer { status: 408 | 429, .. })
     }
 
+    /// Whether files that were being sent may be sent at another time: once the network is back, there is room, or nobody
+    /// else sends them. What the host has of them is of use then.
+    pub(super) fn breaks_off(&self) -> bool {
+        self.is_worth_a_retry() || matches!(self, RemoteError::Answer { status: 408 | 409 | 429, .. })
+    }
+
     /// A known cure, for the `hint:` line.
     pub(crate) fn hint(&self) -> Option<String> {
         let text = match self {
@@ -220,4 +226,21 @@ fn distrust_cure(why: Unmet, ca: Option<&Path>) -> String {
 /// What a host wrote, without what would move a terminal's cursor or colour it; lines stay lines.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_being_sent_breaks_off_where_it_may_go_on() {
+        let answer = |status| RemoteError::Answer { status, detail: String::new(), hint: None };
+        for (status, breaks_off) in
+            [(400, false), (403, false), (404, false), (408, true), (409, true), (429, true), (500, false), (503, true)]
+        {
+            assert_eq!(answer(status).breaks_off(), breaks_off, "{status}");
+        }
+        // Of a request that sends no files, it is an answer for good.
+        assert!(answer(409).is_refusal());
+    }
 }

@@ -191,7 +191,7 @@ impl<'c> Upload<'c> {
     /// Sends a file from where it broke off, as often as it goes on; what the host had of it before.
     fn send_large(&self, piece: &Piece, bar: &ProgressBar) -> Result<u64, RemoteError> {
         let before = if self.is_earlier { retried(|| self.there(piece))? } else { 0 };
-        let (mut first, mut tries, mut digest) = (before, 0, None);
+        let (mut first, mut tries, mut anew, mut digest) = (before, 0, 0, None);
         loop {
             let error = match self.send_rest(piece, first, &mut digest, bar) {
                 Ok(()) => return Ok(before.min(first)),
@@ -200,6 +200,12 @@ impl<'c> Upload<'c> {
             match error {
                 // What is there is of another file, such as this one before it changed.
                 RemoteError::Answer { status: 400, .. } if first > 0 => {
+                    // Counted for good: one that changes all the time would never be there.
+                    anew += 1;
+                    if anew > MOST_TRIES {
+                        return Err(error);
+                    }
+                    std::thread::sleep(Duration::from_millis(200 << anew));
                     first = 0;
                     continue;
                 }
@@ -227,12 +233,15 @@ impl<'c> Upload<'c> {
     ) -> Result<(), RemoteError> {
         let failed = |error| unreadable(&piece.file, error);
         let mut file = File::open(&piece.file).map_err(failed)?;
-        // Only where it goes on: the file may have changed since its beginning was sent.
-        if first > 0 && digest.is_none() {
+        // Only where it goes on: the file may have changed since its beginning was sent. Where it begins anew, it may have
+        // since it was digested.
+        if first == 0 {
+            *digest = None;
+        } else if digest.is_none() {
             *digest = Some(file_digest(&piece.file).map_err(failed)?);
         }
         file.seek(SeekFrom::Start(first)).map_err(failed)?;
-        let rest = Rest { first, total: piece.bytes, digest: digest.filter(|_| first > 0) };
+        let rest = Rest { first, total: piece.bytes, digest: *digest };
         let read = Arc::<AtomicU64>::default();
         bar.inc(first);
         let counted = Counted { file, bar: bar.clone(), read: Arc::clone(&read) };
@@ -361,5 +370,32 @@ mod tests {
         let asked = asked.join().unwrap();
         assert!(asked[0].starts_with("GET /v1/uploads/upload-1 "), "{}", asked[0]);
         assert!(asked[1].to_lowercase().contains("content-length: 0\r\n"), "{}", asked[1]);
+    }
+
+    #[test]
+    fn a_file_that_begins_anew_is_digested_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let piece = Piece { file: folder.path().join("f"), path: "f".to_owned(), bytes: 12 };
+        std::fs::write(&piece.file, "twelve bytes").unwrap();
+        let begun = r#"{"id":"upload-1","finished":false,"files":[]}"#;
+        let (client, asked) =
+            host(vec![answer("201 Created", begun), answer("204 No Content", ""), answer("204 No Content", "")]);
+        let (upload, bar) = (Upload::begin(&client, None).unwrap(), ProgressBar::hidden());
+        let mut digest = Some([0; 32]);
+        upload.send_rest(&piece, 0, &mut digest, &bar).unwrap();
+        assert_eq!(digest, None);
+        upload.send_rest(&piece, 7, &mut digest, &bar).unwrap();
+        assert_eq!(digest, Some(file_digest(&piece.file).unwrap()));
+        let asked: Vec<_> = asked.join().unwrap().iter().map(|request| request.to_lowercase()).collect();
+        assert!(
+            asked[1].contains("content-range: bytes 0-11/12\r\n") && !asked[1].contains("repr-digest"),
+            "{}",
+            asked[1]
+        );
+        assert!(
+            asked[2].contains("content-range: bytes 7-11/12\r\n") && asked[2].contains("repr-digest"),
+            "{}",
+            asked[2]
+        );
     }
 }

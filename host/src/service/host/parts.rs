@@ -9,18 +9,23 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use super::folders::{Folders, measure};
+use super::folders::Folders;
 use super::{HostError, MOST_FILE_BYTES, disk};
 use crate::cache::hex;
-use crate::output::remove_tree;
 
 /// Where an upload's parts are.
 pub(super) const PARTS: &str = "parts";
+
+/// Files and uploads that are digested at once.
+pub(super) const MOST_HASHING: usize = 4;
+
+/// For whoever digests something: each takes a thread, and the disk, for as long as it takes to read it all.
+pub(super) static SLOTS: Slots = Slots::new(MOST_HASHING);
 
 /// Which bytes of a file a request brings, as `Content-Range` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,10 +131,15 @@ impl Part {
         if span.first != there {
             return Err(HostError::Offset { there, total: span.total });
         }
-        let failed = disk("go on with the file");
+        let failed = |error: std::io::Error| match error.kind() {
+            // Discarded meanwhile.
+            ErrorKind::NotFound => HostError::Offset { there: 0, total: span.total },
+            _ => disk("go on with the file")(error),
+        };
         let (_, place) = folders.part(tenant)?.into_parts();
-        fs::rename(&kept, &place).map_err(&failed)?;
-        let file = File::options().append(true).open(&place).map_err(&failed)?;
+        // Before it is moved: what cannot be opened stays where it is, and counts there.
+        let file = File::options().append(true).open(&kept).map_err(failed)?;
+        fs::rename(&kept, &place).map_err(failed)?;
         Ok((part, NamedTempFile::from_parts(file, place), there))
     }
 
@@ -153,12 +163,43 @@ impl Part {
 
 /// Removes parts, of one file or of a whole upload.
 pub(super) fn discard(folders: &Folders, tenant: i64, parts: &Path) -> Result<(), HostError> {
-    if parts.is_dir() {
-        let bytes = measure(parts).counted();
-        remove_tree(parts).map_err(disk("remove a part of a file"))?;
-        folders.give_back(tenant, bytes);
+    // Most files came in one piece, and pay for no more than this look.
+    if !parts.is_dir() {
+        return Ok(());
     }
-    Ok(())
+    // At once, and measured then: somebody may just go on with one, or discard them as well.
+    folders.take_away(tenant, parts)?.map_or(Ok(()), |taken| folders.remove(taken))
+}
+
+/// Slots of which each is one caller's at a time.
+pub(super) struct Slots {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Slots {
+    const fn new(free: usize) -> Self {
+        Self { free: Mutex::new(free), freed: Condvar::new() }
+    }
+
+    /// Waits until one is free, and takes it.
+    pub(super) fn wait(&self) -> Slot<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Slot(self)
+    }
+}
+
+/// One of them, until it is dropped.
+#[must_use]
+pub(super) struct Slot<'a>(&'a Slots);
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
 }
 
 /// SHA-256 of a file.
@@ -179,6 +220,9 @@ pub fn digest(file: &Path) -> std::io::Result<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::folders::ENTRY;
     use super::*;
 
     #[test]
@@ -214,5 +258,52 @@ mod tests {
         assert!(sending.has(Path::new("a")) && !sending.has(Path::new("b")));
         drop(first);
         assert!(sending.begin(Path::new("a")).is_some());
+    }
+
+    #[test]
+    fn what_several_discard_at_once_is_given_back_once() {
+        let data = tempfile::tempdir().unwrap();
+        let folders = Folders::open(data.path()).unwrap();
+        let upload = folders.upload(1, "u");
+        let part = folder(&upload, "f");
+        fs::create_dir_all(&part).unwrap();
+        fs::write(part.join("10"), "1234").unwrap();
+        fs::write(upload.join("other"), "123").unwrap();
+        folders.count(1);
+        assert_eq!(folders.counted(1), 7 + 2 * ENTRY);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| discard(&folders, 1, &part).unwrap());
+            }
+        });
+        assert_eq!((part.exists(), folders.counted(1)), (false, 3 + ENTRY));
+    }
+
+    #[test]
+    fn a_part_that_cannot_be_opened_stays() {
+        let data = tempfile::tempdir().unwrap();
+        let (folders, sending) = (Folders::open(data.path()).unwrap(), Sending::default());
+        let (upload, total) = (folders.upload(1, "u"), 1 << 20);
+        let begin = |first| Part::begin((&folders, &sending), 1, (&upload, "f"), Span { first, end: total, total });
+        assert!(matches!(begin(4), Err(HostError::Offset { there: 0, .. })));
+        // What is no file cannot be written to, by nobody.
+        let kept = folder(&upload, "f").join(total.to_string());
+        fs::create_dir_all(kept.join("in it")).unwrap();
+        let there = fs::metadata(&kept).unwrap().len();
+        assert!(matches!(begin(there), Err(HostError::Disk { .. })));
+        assert!(kept.join("in it").is_dir());
+    }
+
+    #[test]
+    fn who_finds_no_slot_waits_for_one() {
+        let slots = Slots::new(1);
+        let first = slots.wait();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| drop(slots.wait()));
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(!second.is_finished());
+            drop(first);
+        });
+        assert_eq!(*slots.free.lock().unwrap(), 1);
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::folders::{ENTRY, Folders, Measured, list, measure, measure_within};
-use super::parts::{self, Part, Span};
+use super::parts::{self, MOST_HASHING, Part, SLOTS, Span};
 use super::{
     Caller, FinishedUploadView, Host, HostError, MOST_PAGE, Scope, UploadFileView, UploadLineView, UploadView, disk,
     names,
@@ -34,10 +34,7 @@ const COUNTED: &str = "counted";
 /// Files and folders of uploads that are not finished which are looked at for one page of a list: some 50 ms of work.
 const MOST_LOOKED: usize = 20_000;
 
-/// Uploads that are digested at once.
-const MOST_HASHING: usize = 4;
-
-/// One of them.
+/// An upload that is digested, or is to be next.
 struct Hashing<'a>(&'a AtomicUsize);
 
 impl<'a> Hashing<'a> {
@@ -127,9 +124,11 @@ impl UploadFile {
         }
         let failed = disk("keep the file");
         let file = self.file.take().expect("it is taken here only; this is a bug");
-        if let Some(said) = self.digest
-            && parts::digest(file.path()).map_err(&failed)? != said
-        {
+        let came = self.digest.map(|_| {
+            let _slot = SLOTS.wait();
+            parts::digest(file.path())
+        });
+        if came.transpose().map_err(&failed)? != self.digest {
             let text = "the file is not what its digest says\nhint: it changed since its beginning was sent, perhaps: send all of it again";
             return Err(HostError::Refused(text.into()));
         }
@@ -237,16 +236,26 @@ impl Host {
                 }
             }
         }
+        let newest = newest.into_sorted_vec();
+        let (held, oldest) = (newest.len(), newest.last().map(|Reverse(id)| id.clone()));
         let mut left = MOST_LOOKED;
-        let lines = newest.into_sorted_vec().into_iter().filter_map(|Reverse(id)| {
+        let lines = newest.into_iter().filter_map(|Reverse(id)| {
             let (begun, folder) = (begun(&id)?, self.folders.upload(caller.tenant.id, &id));
             // Deleted meanwhile.
+            if !folder.is_dir() {
+                return None;
+            }
             let finished = folder.join(FINISHED).exists();
             let counted = counted(&folder).or_else(|| measure_within(&folder.join(FILES), &mut left));
             let (count, bytes) = counted.map(|there| (there.files, there.bytes)).unzip();
             Some(UploadLineView { id, finished, begun, count, bytes })
         });
-        Ok(lines.collect())
+        let mut lines: Vec<_> = lines.collect();
+        // A page that is not full would be taken for the last one.
+        if let Ok(lost @ 1..) = u32::try_from(held - lines.len()) {
+            lines.extend(self.uploads(caller, oldest.as_deref(), lost)?);
+        }
+        Ok(lines)
     }
 
     /// Where an upload is, if there is one.
@@ -374,8 +383,9 @@ impl Host {
         if let Ok(digest) = fs::read_to_string(&known) {
             return Ok(digest);
         }
-        // Each takes a thread for as long as the disk takes to read it all.
+        // Few wait for those who digest a file.
         let _one = Hashing::begin(&self.hashing).ok_or(HostError::Busy)?;
+        let _slot = SLOTS.wait();
         let digest = ModelDigest::of(&files).map_err(|e| failed(std::io::Error::other(e.to_string())))?.whole;
         // Kept, since it is read as a whole for it.
         self.note(caller, known, &digest)?;
