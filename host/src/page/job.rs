@@ -118,7 +118,6 @@ struct JobPage {
     deployment: String,
     version: u32,
     error: Option<String>,
-    hint: Option<String>,
     phases: Vec<Phase>,
     mini_batches: Vec<MiniBatch>,
     mini_batch_pages: Pager,
@@ -214,7 +213,6 @@ fn job_page(viewer: &Viewer, read: Read, shown: Shown) -> JobPage {
         may_cancel: may_invoke && !live.ended && !job.canceling,
         may_resume: may_invoke && matches!(job.status, JobStatus::Failed | JobStatus::Canceled),
         error,
-        hint: None,
         frame,
         live,
     }
