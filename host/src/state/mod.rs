@@ -19,7 +19,7 @@ mod usage;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -50,11 +50,6 @@ const MOST_WAITING: usize = 1024;
 
 /// Statements that are kept as they were prepared: there are fewer.
 const STATEMENTS: usize = 128;
-
-/// Pages of the log that are brought into the file at the latest by whoever writes next, who waits for that: 64 MiB. Mostly
-/// that is done while nobody writes for so long.
-const MOST_BEHIND: u32 = 16 << 10;
-const QUIET: Duration = Duration::from_millis(200);
 
 /// How long another process's lock on the file is waited for.
 const BUSY: Duration = Duration::from_secs(5);
@@ -311,7 +306,6 @@ fn connect(path: &Path) -> Result<Connection> {
     // A plan is made once for a statement, and not anew for each value that is bound.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", MOST_BEHIND)?;
     // An answer means that the disk has it: losing an accepted job to a power cut is worse than the wait.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
@@ -361,20 +355,7 @@ fn keep(connection: &Connection, path: &Path, version: usize) -> Result<()> {
 }
 
 fn write(mut connection: Connection, changes: &mpsc::Receiver<Change>) {
-    let mut is_behind = false;
-    loop {
-        let next = if is_behind { changes.recv_timeout(QUIET) } else { changes.recv().map_err(Into::into) };
-        let first = match next {
-            Ok(first) => first,
-            Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => {
-                // Where it cannot be now, it is after the next change.
-                let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-                is_behind = false;
-                continue;
-            }
-        };
-        is_behind = true;
+    while let Ok(first) = changes.recv() {
         let mut answers = Vec::new();
         let committed = connection.transaction().and_then(|mut transaction| {
             answers.push(first(&mut transaction));
