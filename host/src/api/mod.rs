@@ -47,7 +47,7 @@ struct Shared {
 }
 
 /// Jobs that are posted at once; their writes wait for the disk together. Others wait in the order in which they came.
-const MOST_POSTING: usize = 128;
+const MOST_POSTING: usize = 64;
 
 /// Callers that follow jobs at once; others still get in.
 const MOST_FOLLOWERS: usize = 256;
