@@ -24,7 +24,9 @@ impl Layout {
     /// A folder that is one.
     pub(super) fn open(folder: &Path) -> Result<Self, RegistryError> {
         let layout = Self { folder: folder.to_owned() };
-        let mark = layout.read(MARK)?.ok_or_else(|| layout.odd("it has no file `oci-layout`"))?;
+        let mark = layout.read(MARK)?.ok_or_else(|| {
+            layout.odd("it has no file `oci-layout`\nhint: `scorehost push SCRIPT oci:FOLDER:TAG` makes such a folder")
+        })?;
         let mark: Value = serde_json::from_slice(&mark).map_err(|e| layout.odd(format!("`oci-layout`: {e}")))?;
         match mark["imageLayoutVersion"].as_str() {
             Some(version) if version.starts_with("1.") => Ok(layout),
