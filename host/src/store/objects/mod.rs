@@ -1,5 +1,5 @@
-//! Object stores, spoken to: the process that fetches a job's files ([`fetch`]), and the one that publishes its output
-//! ([`publish`]).
+//! Object stores, spoken to: the process that fetches a job's files (`fetch`), and the one that publishes its output
+//! (`publish`).
 //!
 //! What goes in: a place, keys from the environment as each store's own tools have them, and what a job asks. What comes
 //! out: files in a folder, in plan order; and objects that appear whole, `job.json` last. What an object holds is not
